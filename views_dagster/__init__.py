@@ -1,0 +1,1 @@
+"""views_dagster: a monthly forecasting platform on Dagster."""

@@ -1,0 +1,32 @@
+"""What the platform raises when the world, not the code, is wrong.
+
+Each message says what was wrong, where, and what to do. Anything else that is raised is a bug.
+"""
+
+
+class PlatformError(Exception):
+    """Root of the errors that a person can act on."""
+
+
+class SourceError(PlatformError):
+    """A source could not be read, or what it returned breaks its contract; nothing was stored."""
+
+
+class QuerysetError(PlatformError):
+    """A queryset names a column, transform or parameter that does not exist or does not fit."""
+
+
+class MissingMonthsError(PlatformError):
+    """A table lacks months that a consumer needs."""
+
+
+class PanelError(PlatformError):
+    """A panel of features cannot be learned from: gaps, NaN, or units without rows."""
+
+
+class ForecastError(PlatformError):
+    """A forecast breaks the forecast contract and may not be stored or used."""
+
+
+class ArtifactError(PlatformError):
+    """A trained artifact does not match what it is asked to do."""

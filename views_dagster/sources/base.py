@@ -1,0 +1,66 @@
+"""What a source is: something that can be read for a range of months, and the report of what it did while reading.
+
+A reader is a pydantic model whose fields are what a person writes in YAML; `kind` picks it. Readers live here when any
+system can use them (tables) and in the system's own package when they know its data (UCDP, weather files).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class RawMonths:
+    """What a reader returns.
+
+    Attributes:
+        frame: rows of the requested months, each with an int32 `month_id`; every requested month has at least one row.
+        repairs: what was put right while reading, as `{name of the repair: how many rows}`; zero where looked for and not found.
+        provenance: where the rows came from (path, URL, release version, digest of the file), for the asset's metadata.
+    """
+
+    frame: pl.DataFrame
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reader(BaseModel, ABC):
+    """One way to obtain a source. Subclasses add `kind: Literal[...]` and their own settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def columns(self, level: str) -> frozenset[str]:
+        """Names a queryset at `level` may use; known without touching the data, so that a typo fails at load time."""
+
+    @property
+    @abstractmethod
+    def row_keys(self) -> Sequence[str]:
+        """Columns that identify a row of `read`'s frame, `month_id` first; revisions between vintages are matched on them."""
+
+    @abstractmethod
+    def read(self, first: int, last: int) -> RawMonths:
+        """Rows of months `first..last` (month ids, inclusive).
+
+        Raises:
+            SourceError: the source cannot be read, breaks its schema, or lacks a requested month.
+        """
+
+    @abstractmethod
+    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+        """Stored raw rows as a panel: `month_id`, `unit_id` and `columns(level)`, at most one row a month and unit.
+
+        A unit-month without a row is unknown (null) unless the reader's table means "nothing happened", see `absent_is_zero`.
+        """
+
+    @property
+    def absent_is_zero(self) -> bool:
+        """Whether a unit-month without a row means zero (event tables) rather than unknown (ready panels)."""
+        return False
+
+    def latest_month(self) -> int | None:
+        """Month id of the newest month the source offers now, or None where that cannot be asked cheaply."""
+        return None
