@@ -1,6 +1,6 @@
 """The forecast contract: what every model and ensemble returns, stores and reads back.
 
-A forecast has one row per (month, model, level, unit, step, target) with `draws`, a list of S non-negative finite values.
+A forecast has one row per (month, model, level, unit, step, target) with `draws`, S non-negative finite values.
 Draw s of all units and steps together is one possible future, so code that mixes or scales draws keeps s aligned.
 """
 
@@ -47,7 +47,8 @@ class Forecast:
     def __post_init__(self) -> None:
         if self.draws.ndim != 3 or self.draws.shape[:2] != (len(self.units), len(self.steps)) or 0 in self.draws.shape:
             raise ForecastError(
-                f"draws have shape {self.draws.shape}; expected ({len(self.units)} units, {len(self.steps)} steps, draws), none of them empty"
+                f"draws have shape {self.draws.shape}; "
+                f"expected ({len(self.units)} units, {len(self.steps)} steps, draws), none of them empty"
             )
         for problem, bad in (
             ("not finite", ~np.isfinite(self.draws)),
@@ -56,14 +57,15 @@ class Forecast:
             if bad.any():
                 unit, step, _ = (int(i) for i in np.argwhere(bad)[0])
                 raise ForecastError(
-                    f"{int(bad.sum())} draws are {problem}, first for unit {self.units[unit]} at step {self.steps[step]} "
-                    f"from {to_key(self.origin)}"
+                    f"{int(bad.sum())} draws are {problem}, first for unit {self.units[unit]} "
+                    f"at step {self.steps[step]} from {to_key(self.origin)}"
                 )
 
     @property
     def mean(self) -> NDArray[np.float32]:
         """(U, K) float32, the mean over draws (summed in float64)."""
-        return self.draws.mean(axis=2, dtype=np.float64).astype(np.float32)
+        means: NDArray[np.float64] = self.draws.mean(axis=2, dtype=np.float64)
+        return means.astype(np.float32)
 
     def to_frame(self, *, model: str, level: str, target: str) -> pl.DataFrame:
         """Rows of `FORECAST_SCHEMA`, sorted by unit and step."""
@@ -96,25 +98,28 @@ class Forecast:
         """The forecast of one model, month and target from its rows, in any order.
 
         Raises:
-            ForecastError: several models, months or targets; a missing or repeated (unit, step); unequal numbers of draws;
-                a null, negative or non-finite draw; a target month that is not month + step.
+            ForecastError: several models, months or targets; a missing or repeated (unit, step); unequal numbers of
+                draws; a null, negative or non-finite draw; a target month that is not month + step.
         """
         for name in ("month_id", "model", "level", "target"):
             if frame[name].n_unique() != 1:
                 raise ForecastError(f"expected the rows of one {name}, got {frame[name].unique().sort().to_list()[:5]}")
+        model = frame["model"][0]
         frame = frame.sort("unit_id", "step")
         units = frame["unit_id"].unique().sort().to_numpy()
         steps = frame["step"].unique().sort().to_numpy().astype(np.int64)
         expected = pl.DataFrame({"unit_id": np.repeat(units, len(steps)), "step": np.tile(steps, len(units))})
         if not frame.select("unit_id", pl.col("step").cast(pl.Int64)).equals(expected):
             raise ForecastError(
-                f"{frame['model'][0]} has {frame.height} rows for {len(units)} units x {len(steps)} steps; each pair must appear once"
+                f"{model} has {frame.height} rows for {len(units)} units x {len(steps)} steps; each pair must appear once"
             )
         if not (frame["target_month"] == frame["month_id"] + frame["step"].cast(pl.Int32)).all():
-            raise ForecastError(f"{frame['model'][0]} has rows whose target_month is not month_id + step")
+            raise ForecastError(f"{model} has rows whose target_month is not month_id + step")
         lengths = frame["draws"].list.len().unique()
         if len(lengths) != 1 or lengths[0] in (None, 0):
-            raise ForecastError(f"{frame['model'][0]} has rows with {lengths.sort().to_list()} draws; all must have the same number")
+            raise ForecastError(
+                f"{frame['model'][0]} has rows with {lengths.sort().to_list()} draws; all must have the same number"
+            )
         flat = frame["draws"].explode(empty_as_null=True, keep_nulls=True).cast(pl.Float32)
         draws = flat.to_numpy().reshape(len(units), len(steps), int(lengths[0]))
         return cls(origin=int(frame["month_id"][0]), units=units, steps=steps, draws=draws)

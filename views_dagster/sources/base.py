@@ -17,9 +17,9 @@ class RawMonths:
     """What a reader returns.
 
     Attributes:
-        frame: rows of the requested months, each with an int32 `month_id`; every requested month has at least one row.
-        repairs: what was put right while reading, as `{name of the repair: how many rows}`; zero where looked for and not found.
-        provenance: where the rows came from (path, URL, release version, digest of the file), for the asset's metadata.
+        frame: rows of the requested months, each with an int32 `month_id`; no requested month is without a row.
+        repairs: what was put right while reading, as `{name of the repair: how many rows}`; zero where none was needed.
+        provenance: where the rows came from (file name, URL, release version, digest), for the asset's metadata.
     """
 
     frame: pl.DataFrame
@@ -39,7 +39,7 @@ class Reader(BaseModel, ABC):
     @property
     @abstractmethod
     def row_keys(self) -> Sequence[str]:
-        """Columns that identify a row of `read`'s frame, `month_id` first; revisions between vintages are matched on them."""
+        """Columns that identify a row of `read`'s frame, `month_id` first; vintages are compared on them."""
 
     @abstractmethod
     def read(self, first: int, last: int) -> RawMonths:
@@ -53,7 +53,7 @@ class Reader(BaseModel, ABC):
     def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
         """Stored raw rows as a panel: `month_id`, `unit_id` and `columns(level)`, at most one row a month and unit.
 
-        A unit-month without a row is unknown (null) unless the reader's table means "nothing happened", see `absent_is_zero`.
+        A unit-month without a row is unknown (null), unless `absent_is_zero` says that it means nothing happened.
         """
 
     @property

@@ -1,0 +1,1 @@
+"""The Dagster resources: storage, tracking, notifications; one file each."""

@@ -1,0 +1,119 @@
+"""The table store: one Delta Lake table a key, partitioned by `month_id`, written whole months at a time.
+
+A write replaces its months in one commit: readers see all of it or none, also when the writer is killed. Older versions
+stay readable by number. The location is a folder or an object-store URL.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from views_dagster.calendar import describe_months
+from views_dagster.errors import MissingMonthsError
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+CREATE_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class TableStore:
+    """Tables under one location.
+
+    Attributes:
+        location: folder or URL (`s3://bucket/prefix`); created where absent.
+        options: object-store options as delta-rs takes them; empty for a folder.
+    """
+
+    location: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def uri(self, table: str) -> str:
+        """Address of a table. Tables never nest: a slash in the key becomes a dot."""
+        return f"{self.location.rstrip('/')}/{table.replace('/', '.')}"
+
+    def exists(self, table: str) -> bool:
+        """Whether anything was ever written to the table."""
+        from deltalake import DeltaTable
+
+        return DeltaTable.is_deltatable(self.uri(table), dict(self.options))
+
+    def open(self, table: str, version: int | None = None) -> "DeltaTable":
+        """The Delta table at `version`, by default the newest.
+
+        Raises:
+            MissingMonthsError: nothing was ever written to it.
+        """
+        from deltalake import DeltaTable
+
+        if not self.exists(table):
+            raise MissingMonthsError(f"{table} has never been materialised")
+        return DeltaTable(self.uri(table), version=version, storage_options=dict(self.options))
+
+    def months(self, table: str, version: int | None = None) -> frozenset[int]:
+        """Month ids that the table holds; empty where it was never written."""
+        if not self.exists(table):
+            return frozenset()
+        return frozenset(int(part["month_id"]) for part in self.open(table, version).partitions())
+
+    def scan(self, table: str, first: int, last: int, version: int | None = None) -> pl.LazyFrame:
+        """Rows of months `first..last`, lazily; later months are never looked at."""
+        delta = self.open(table, version)
+        return pl.scan_delta(delta).filter(pl.col("month_id").is_between(first, last))
+
+    def write(self, table: str, frame: pl.DataFrame, months: Sequence[int], note: Mapping[str, str]) -> int:
+        """Replace `months` by `frame` in one commit and return the table's new version.
+
+        Args:
+            frame: rows of exactly those months, at least one each.
+            note: stored with the commit.
+
+        Raises:
+            MissingMonthsError: a month has no rows, or rows of another month are there; nothing is written.
+        """
+        present = set(frame["month_id"].unique().to_list())
+        if present != set(months):
+            lacking = describe_months(set(months) - present) or "none"
+            surplus = describe_months(present - set(months)) or "none"
+            raise MissingMonthsError(f"{table}: months without rows: {lacking}; rows of months not asked for: {surplus}")
+        wanted = ", ".join(str(month) for month in sorted(present))
+        predicate = f"month_id in ({wanted})"
+        if len(months) == max(months) - min(months) + 1:
+            predicate = f"month_id >= {min(months)} and month_id <= {max(months)}"
+        return self._commit(table, frame, predicate, dict(note))
+
+    def _commit(self, table: str, frame: pl.DataFrame, predicate: str, note: dict[str, str]) -> int:
+        from deltalake import CommitProperties, DeltaTable, write_deltalake
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        if "://" not in self.location:
+            Path(self.location).mkdir(parents=True, exist_ok=True)
+        arguments: dict[str, Any] = {
+            "mode": "overwrite",
+            "partition_by": ["month_id"],
+            "schema_mode": "merge",
+            "storage_options": dict(self.options),
+            "commit_properties": CommitProperties(custom_metadata=note, max_commit_retries=100),
+        }
+        for attempt in range(CREATE_ATTEMPTS):
+            if not self.exists(table):
+                # Two writers may both find no table; the one that comes second finds it on its next attempt.
+                try:
+                    DeltaTable.create(
+                        self.uri(table),
+                        schema=frame.head(0).to_arrow().schema,
+                        partition_by=["month_id"],
+                        storage_options=dict(self.options),
+                        mode="ignore",
+                    )
+                except (CommitFailedError, DeltaError):
+                    if attempt == CREATE_ATTEMPTS - 1:
+                        raise
+                    continue
+            break
+        write_deltalake(self.uri(table), frame, predicate=predicate, **arguments)
+        return DeltaTable(self.uri(table), storage_options=dict(self.options)).version()
