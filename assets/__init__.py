@@ -1,0 +1,1 @@
+"""The catalogue: what exists, one folder a thing, loaded by dg from its `defs.yaml` files."""

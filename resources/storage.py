@@ -1,0 +1,127 @@
+"""The IO manager: every table of the platform is written and read here.
+
+An output is a polars frame with the rows of the run's months; it becomes one commit of the asset's Delta table. An input
+is a lazy frame with exactly the months that the partition mapping names, pinned to one version of the upstream table.
+What was read, what was written and how it differs from before goes into the materialisation's metadata.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field, PrivateAttr
+
+from views_dagster import calendar
+from views_dagster.errors import MissingMonthsError
+from views_dagster.storage.digests import combine, digest_months
+from views_dagster.storage.tables import TableStore
+from views_dagster.storage.vintages import Revision, compare
+
+ROW_KEYS = "row_keys"
+REVISIONS = "compares_vintages"
+
+
+class Storage(dg.ConfigurableIOManager):
+    """Delta tables in a folder or an object store."""
+
+    location: str = Field(description="Folder or object-store URL that holds the tables.")
+    options: dict[str, str] = Field(default={}, description="Object-store options, as delta-rs names them.")
+    _reads: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=lambda: defaultdict(dict))
+
+    @property
+    def store(self) -> TableStore:
+        """The plain store, for code that looks beyond its declared inputs (checks that look at last month)."""
+        return TableStore(self.location, self.options)
+
+    def load_input(self, context: dg.InputContext) -> pl.LazyFrame:
+        """Rows of the upstream months, lazily.
+
+        Raises:
+            MissingMonthsError: the table lacks a month; names the command that makes it.
+        """
+        table = context.asset_key.to_user_string()
+        wanted = [calendar.from_key(key) for key in context.asset_partition_keys]
+        version = self.store.open(table).version() if self.store.exists(table) else None
+        missing = set(wanted) - (self.store.months(table, version) if version is not None else frozenset())
+        if missing or version is None:
+            first, last = calendar.to_key(min(missing)), calendar.to_key(max(missing))
+            raise MissingMonthsError(
+                f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"
+                f"  dagster asset materialize --select '*{table}' --partition-range {first}...{last}"
+            )
+        step = (context.step_context.run_id, context.step_context.step.key)
+        self._reads[step][table] = f"version {version}, {calendar.describe_months(wanted)}"
+        return self.store.scan(table, min(wanted), max(wanted), version)
+
+    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
+        """Commit the frame as the rows of the run's months, then report rows, digest, version, inputs, revisions."""
+        self.save(
+            context.step_context,
+            context.asset_key,
+            obj,
+            keys=(context.definition_metadata or {})[ROW_KEYS],
+            compares_vintages=bool((context.definition_metadata or {}).get(REVISIONS)),
+        )
+
+    def save(
+        self,
+        step: Any,
+        asset_key: dg.AssetKey,
+        frame: pl.DataFrame,
+        *,
+        keys: Sequence[str],
+        compares_vintages: bool = False,
+    ) -> int:
+        """Write the months of the step's partition range; returns the table's version."""
+        table = asset_key.to_user_string()
+        partitions = step.partition_keys
+        months = [calendar.from_key(key) for key in partitions]
+        digests = digest_months(frame, keys)
+        revisions = self._revisions(table, frame, months, keys) if compares_vintages else {}
+        version = self.store.write(
+            table, frame, months, {"dagster_run_id": step.run_id, "digest": combine(digests), "step": step.step.key}
+        )
+        step.set_data_version(asset_key, dg.DataVersion(combine(digests)))
+        reads = self._reads.pop((step.run_id, step.step.key), {})
+        rows: dict[int, int] = dict(frame.group_by("month_id").len().iter_rows())
+        step.add_asset_metadata(
+            {
+                "table": dg.MetadataValue.path(self.store.uri(table)),
+                "table_version": version,
+                **({"read": dg.MetadataValue.json(reads)} if reads else {}),
+            },
+            asset_key=asset_key,
+        )
+        for partition, month in zip(partitions, months, strict=True):
+            step.add_asset_metadata(
+                {
+                    "dagster/partition_row_count": rows[month],
+                    "digest": digests[month],
+                    **_revision_metadata(revisions.get(month)),
+                },
+                asset_key=asset_key,
+                partition_key=partition,
+            )
+        return version
+
+    def _revisions(
+        self, table: str, frame: pl.DataFrame, months: Sequence[int], keys: Sequence[str]
+    ) -> Mapping[int, Revision]:
+        known = set(months) & self.store.months(table)
+        if not known:
+            return {}
+        old = self.store.scan(table, min(months), max(months)).filter(pl.col("month_id").is_in(list(known))).collect()
+        return compare(old, frame.filter(pl.col("month_id").is_in(list(known))), keys)
+
+
+def _revision_metadata(revision: Revision | None) -> dict[str, Any]:
+    if revision is None:
+        return {}
+    return {
+        "rows_added": revision.added,
+        "rows_dropped": revision.dropped,
+        "rows_revised": revision.revised,
+        "sums_changed": dg.MetadataValue.json(revision.changes),
+    }

@@ -1,0 +1,83 @@
+"""Experiment tracking: dagster-mlflow owns the parent run of a Dagster run; each model and month is a nested run.
+
+MLflow takes seconds to import and to create its database, so both wait until something is logged.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+MODEL, MONTH, DIGEST, DAGSTER_RUN = "model", "month", "artifact_digest", "dagster_run_id"
+
+
+class Tracking(dg.ConfigurableResource):
+    """MLflow, by the URI of a server or of a local database."""
+
+    tracking_uri: str = Field(description="MLflow tracking URI: sqlite:///path/to/mlflow.db or http(s)://server.")
+    artifact_location: str = Field(
+        default="", description="Where a new experiment keeps its files; empty leaves that to the server."
+    )
+    experiment: str = Field(default="views_dagster", description="MLflow experiment; made where absent.")
+    _parent: Any = PrivateAttr(default=None)
+
+    def log_model(
+        self,
+        context: dg.AssetExecutionContext,
+        *,
+        model: str,
+        month: str,
+        digest: str,
+        parameters: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Mapping[str, bytes],
+    ) -> str:
+        """Record one trained model as a nested run and return its MLflow run id.
+
+        The run is found again by its tags: `model`, `month` and `artifact_digest`, which the release's rows carry too.
+        Training the same model and month again adds a run; equal artifacts have equal digests.
+        """
+        import mlflow
+
+        self._start_parent(context)
+        with mlflow.start_run(run_name=f"{model} {month}", nested=True) as run:
+            mlflow.set_tags({**tags, MODEL: model, MONTH: month, DIGEST: digest, DAGSTER_RUN: context.run_id})
+            mlflow.log_params({name: str(value)[:6000] for name, value in parameters.items()})
+            mlflow.log_metrics(dict(metrics))
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in files.items():
+                    target = Path(folder, name)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(content)
+                mlflow.log_artifacts(folder, "model")
+            return str(run.info.run_id)
+
+    def _start_parent(self, context: dg.AssetExecutionContext) -> None:
+        if self._parent is not None:
+            return
+        import mlflow
+        from dagster_mlflow.resources import MlFlow
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        if mlflow.get_experiment_by_name(self.experiment) is None:
+            mlflow.create_experiment(self.experiment, artifact_location=self.artifact_location or None)
+        self._parent = MlFlow(
+            SimpleNamespace(
+                log=context.log,
+                dagster_run=context.run,
+                run_id=context.run_id,
+                resource_config={"experiment_name": self.experiment, "mlflow_tracking_uri": self.tracking_uri},
+            )
+        )
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """End the parent run when Dagster lets go of the resource: runs without a job of ours have no hook for it."""
+        if self._parent is not None:
+            self._parent.cleanup_on_error()
+            self._parent.end_run()
+            self._parent = None

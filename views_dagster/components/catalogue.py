@@ -1,0 +1,143 @@
+"""What the component classes share: keys, partitions, names from folders, neighbours in the catalogue, error positions.
+
+An entry's name is its folder's; its system is the folder above its room: `assets/<system>/<room>/<name>/defs.yaml`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import dagster as dg
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from views_dagster import calendar
+from views_dagster.conflict.countries import Countries
+from views_dagster.conflict.demo_readers import DemoCountries, DemoEvents, DemoYearTable
+from views_dagster.conflict.ucdp_api import UcdpApi
+from views_dagster.conflict.ucdp_files import UcdpFiles
+from views_dagster.errors import PlatformError
+from views_dagster.sources.base import Reader
+from views_dagster.sources.tables import MonthTable, YearTable
+
+MONTHS = dg.MonthlyPartitionsDefinition(start_date=calendar.FIRST_KEY, fmt="%Y-%m")
+HISTORY = dg.TimeWindowPartitionMapping(start_offset=-1200, end_offset=0, allow_nonexistent_upstream_partitions=True)
+"""A month and every month before it, which is what whoever computes with the past depends on."""
+
+WHOLE_RANGE = dg.BackfillPolicy.single_run()
+MONTHLY_FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(days=32), fail_window=timedelta(days=38))
+SOURCES_VARIABLE = "VIEWS_SOURCES"
+
+AnyReader = Annotated[
+    DemoEvents | DemoCountries | DemoYearTable | UcdpFiles | UcdpApi | Countries | MonthTable | YearTable,
+    Field(discriminator="kind"),
+]
+Entry = TypeVar("Entry", bound="CatalogueEntry[Any]")
+A = TypeVar("A", bound=BaseModel)
+
+
+
+class CatalogueError(PlatformError):
+    """An entry of the catalogue names something that does not exist or does not fit."""
+
+
+class Attributes(BaseModel):
+    """What every entry's `attributes` block allows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str = Field(default="", description="What it is, in a sentence or two; shown in the UI.")
+
+
+class CatalogueEntry(dg.Component, Generic[A]):
+    """A component whose settings are one pydantic model, `attributes`."""
+
+    attributes_type: type[A]
+
+    def __init__(self, attributes: A) -> None:
+        self.attributes = attributes
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The model that `dg` checks the YAML against."""
+        return cls.attributes_type
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "CatalogueEntry[A]":
+        """Build from checked attributes."""
+        if not isinstance(attributes, cls.attributes_type):
+            raise CatalogueError(f"{context.path} has no attributes")
+        return cls(attributes)
+
+    @property
+    def code_version(self) -> str:
+        """Changes when the settings do, so that the UI shows what was made with older ones."""
+        return digest_of(self.attributes.model_dump(mode="json"))[:12]
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def system_folder(context: dg.ComponentLoadContext) -> Path:
+    """Folder of the system (`assets/conflict`) that the entry belongs to."""
+    return context.path.parents[1]
+
+
+def entries(context: dg.ComponentLoadContext, system: Path, room: str, kind: type[Entry]) -> dict[str, Entry]:
+    """All entries of one room of a system, by name."""
+    folders = sorted(path.parent for path in (system / room).glob("*/defs.yaml"))
+    return {folder.name: context.load_component(folder, kind) for folder in folders}
+
+
+def line_of(context: dg.ComponentLoadContext, keys: Sequence[str]) -> str:
+    """`folder/defs.yaml:line` of the entry's attribute at `keys`, or of the deepest of them that is there."""
+    file = context.path / "defs.yaml"
+    node = yaml.compose(file.read_text())
+    line = 1
+    for key in ("attributes", *keys):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next((pair for pair in pairs if pair[0].value == key), None)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return f"{'/'.join(file.parts[-5:])}:{line}"
+
+
+def configured_readers() -> Mapping[str, Reader]:
+    """Readers that this deployment puts in place of the catalogue's: the YAML file that VIEWS_SOURCES names.
+
+    Raises:
+        CatalogueError: the file is missing or a block in it is not a reader.
+    """
+    location = os.environ.get(SOURCES_VARIABLE)
+    if not location:
+        return {}
+    path = Path(location).expanduser()
+    if not path.is_file():
+        raise CatalogueError(f"{SOURCES_VARIABLE} names {path}, which is not a file")
+    adapter: TypeAdapter[dict[str, Reader]] = TypeAdapter(dict[str, AnyReader])
+    try:
+        return adapter.validate_python(yaml.safe_load(path.read_text()) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        raise CatalogueError(f"{path} ({SOURCES_VARIABLE}) is not a mapping of source names to readers: {error}") from error
+
+
+def month_range(context: dg.AssetExecutionContext) -> tuple[int, int]:
+    """First and last month id of the run's partitions."""
+    keys = context.partition_key_range
+    return calendar.from_key(keys.start), calendar.from_key(keys.end)
+
+
+def check_month(context: dg.AssetCheckExecutionContext) -> int:
+    """The month that a check looks at: the run's, or the newest one of a run over a range."""
+    tags = context.run.tags
+    key = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_end")
+    if key is None:
+        raise CatalogueError("a check needs a month: start it with --partition or for a partition in the UI")
+    return calendar.from_key(key)

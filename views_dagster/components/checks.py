@@ -1,0 +1,69 @@
+"""Drift and validity suites as Dagster asset checks, one check result for each named check of a suite."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
+
+import dagster as dg
+
+from resources.storage import Storage
+from views_dagster import calendar
+from views_dagster.components.catalogue import MONTHS, check_month
+from views_dagster.drift.results import CheckInfo, CheckResult
+from views_dagster.storage.tables import TableStore
+
+Evaluate = Callable[[TableStore, int], Iterable[CheckResult]]
+
+
+def suite_checks(
+    asset: dg.AssetKey, suite: str, checks: Mapping[str, CheckInfo], evaluate: Evaluate
+) -> dg.AssetChecksDefinition:
+    """Checks of `asset` for the month of the run; those that can be errors stop what comes after when they are.
+
+    Args:
+        suite: a word for the suite, which starts the name of each check.
+        evaluate: given the store and a month id, the results of all `checks`.
+    """
+    specs = [
+        dg.AssetCheckSpec(
+            name=f"{suite}_{name}",
+            asset=asset,
+            description=info.description,
+            blocking=info.severity == "error",
+            partitions_def=MONTHS,
+        )
+        for name, info in checks.items()
+    ]
+
+    @dg.multi_asset_check(
+        name=f"{'__'.join(asset.path)}__{suite}", specs=specs, required_resource_keys={"io_manager"}, can_subset=False
+    )
+    def run_suite(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        storage = cast(Storage, context.resources.io_manager)
+        month = check_month(context)
+        for result in evaluate(storage.store, month):
+            if not result.passed:
+                context.log.warning(f"{asset.to_user_string()} {calendar.to_key(month)}: {suite} {result.name} failed")
+            yield _as_check_result(asset, suite, month, result)
+
+    return run_suite
+
+
+def _as_check_result(asset: dg.AssetKey, suite: str, month: int, result: CheckResult) -> dg.AssetCheckResult:
+    metadata: dict[str, dg.MetadataValue] = {"month": dg.MetadataValue.text(calendar.to_key(month))}
+    if result.note:
+        metadata["note"] = dg.MetadataValue.text(result.note)
+    for name, value in result.figures.items():
+        metadata[name] = dg.MetadataValue.float(float(value))
+    for name, value in result.thresholds.items():
+        metadata[f"threshold {name}"] = dg.MetadataValue.float(float(value))
+    if not result.worst.is_empty():
+        metadata["worst"] = dg.MetadataValue.md(result.worst_markdown())
+    severity = dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=f"{suite}_{result.name}",
+        passed=result.passed,
+        severity=severity,
+        description=result.note or result.description,
+        metadata=metadata,
+    )

@@ -1,0 +1,245 @@
+"""`ForecastModel`: one learner on one queryset; its trained artifact and its forecasts, month by month."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from resources.storage import ROW_KEYS, Storage
+from resources.tracking import Tracking
+from views_dagster import calendar
+from views_dagster.components.catalogue import (
+    HISTORY,
+    MONTHS,
+    Attributes,
+    CatalogueEntry,
+    CatalogueError,
+    entries,
+    line_of,
+    system_folder,
+)
+from views_dagster.components.compute import Compute
+from views_dagster.components.forecast_assets import FORECAST_KEYS, forecast_checks, forecast_metadata, guard
+from views_dagster.components.queryset import Queryset
+from views_dagster.drift.settings import OutputDriftSettings, OutputValiditySettings
+from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
+from views_dagster.learners.registry import AnyLearner, load_artifact, save_artifact
+from views_dagster.panel import KEYS, Panel
+from views_dagster.seeds import seed_for
+from views_dagster.storage.digests import digest_frame
+
+Maturity = Literal["candidate", "deployed", "retired"]
+ARTIFACT_KEYS = ("month_id", "path")
+ARTIFACT_SCHEMA = {"month_id": pl.Int32(), "path": pl.String(), "content": pl.Binary()}
+MODEL_FOLDER = "model/"
+BACKTEST_FILE = "backtest.parquet"
+
+
+class ForecastAttributes(Attributes):
+    """What models and ensembles have in common."""
+
+    draws: int = Field(default=256, ge=1, description="Number of draws of each forecast.")
+    maturity: Maturity = Field(
+        default="candidate",
+        description="candidate: materialised, not released; deployed: in the month's release; retired: no assets.",
+    )
+    validity: OutputValiditySettings = Field(
+        default_factory=OutputValiditySettings, description="Thresholds of the checks that a forecast must pass."
+    )
+    drift: OutputDriftSettings = Field(
+        default_factory=OutputDriftSettings, description="Thresholds of the comparison with last month's forecast."
+    )
+
+
+class ModelAttributes(ForecastAttributes):
+    """Settings of a model."""
+
+    features: str = Field(description="Name of the queryset it learns from.")
+    target: str = Field(description="Name of one of the queryset's targets.")
+    columns: tuple[str, ...] | None = Field(
+        default=None, description="The queryset's columns to learn from; all of them by default."
+    )
+    learner: AnyLearner = Field(description="The algorithm and its hyperparameters; `kind` picks it.")
+    compute: Compute = Field(default_factory=Compute, description="What the training step needs.")
+
+
+class ForecastModel(CatalogueEntry[ModelAttributes]):
+    """A model: `artifacts/<name>`, trained on everything up to the month, and `forecasts/<name>`, made with it."""
+
+    attributes_type = ModelAttributes
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The two assets and the checks of the forecast; nothing for a retired model."""
+        if self.attributes.maturity == "retired":
+            return dg.Definitions()
+        name = context.path.name
+        queryset = self._queryset(context)
+        columns = self._columns(context, queryset)
+        settings = self.attributes
+        artifact_key, forecast_key = dg.AssetKey(["artifacts", name]), dg.AssetKey(["forecasts", name])
+        features_key = dg.AssetKey(["features", settings.features])
+        wanted = [*KEYS, settings.target, *columns]
+
+        def panel_of(features: pl.LazyFrame) -> tuple[Panel, str]:
+            rows = features.select(wanted).collect()
+            return Panel.from_frame(rows, target=settings.target, features=columns), digest_frame(rows, KEYS)
+
+        @dg.asset(
+            key=artifact_key,
+            group_name="trained_artifacts",
+            description=f"{settings.description}\n\nTrained on everything up to and including the month.",
+            partitions_def=MONTHS,
+            ins={"features": dg.AssetIn(key=features_key, partition_mapping=HISTORY)},
+            metadata={ROW_KEYS: list(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
+            op_tags=settings.compute.op_tags(),
+            kinds={"python", *_library(settings.learner.kind)},
+            code_version=self.code_version,
+        )
+        def artifact(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
+            panel, digest = panel_of(features)
+            months, units = panel.exists.shape
+            context.log.info(f"training {name} on {months} months of {units} units and {len(columns)} columns")
+            seed = seed_for(name, "fit", panel.origin)
+            fitted = settings.learner.fit(panel, steps=calendar.STEPS, seed=seed)
+            files = save_artifact(
+                settings.learner, fitted, panel=panel, steps=calendar.STEPS, seed=seed, inputs={settings.features: digest}
+            )
+            context.log.info(f"trained {name}; testing it on earlier origins")
+            tested = backtest(
+                settings.learner,
+                panel,
+                model=name,
+                level=queryset.level,
+                draws=settings.draws,
+                seed=seed_for(name, "backtest", panel.origin),
+            )
+            content = {f"{MODEL_FOLDER}{path}": data for path, data in files.items()} | {BACKTEST_FILE: to_bytes(tested)}
+            table = pl.DataFrame(
+                {
+                    "month_id": [panel.origin] * len(content),
+                    "path": list(content),
+                    "content": list(content.values()),
+                },
+                schema=ARTIFACT_SCHEMA,
+            )
+            metrics = summarise(tested)
+            run_id = tracking.log_model(
+                context,
+                model=name,
+                month=context.partition_key,
+                digest=digest_frame(table, ARTIFACT_KEYS),
+                parameters={
+                    "features": settings.features,
+                    "target": settings.target,
+                    "draws": settings.draws,
+                    "seed": seed,
+                    **_flat("learner", settings.learner.model_dump(mode="json")),
+                },
+                metrics=metrics,
+                tags={"features_digest": digest, "system": context.asset_key.path[0], "maturity": settings.maturity},
+                files=files,
+            )
+            context.add_output_metadata(
+                {
+                    "months": months,
+                    "units": units,
+                    "columns": len(columns),
+                    "bytes": sum(map(len, content.values())),
+                    "mlflow_run": run_id,
+                    "features_digest": digest,
+                    **{f"backtest {metric}": value for metric, value in metrics.items()},
+                }
+            )
+            return table
+
+        @dg.asset(
+            key=forecast_key,
+            group_name="forecasts",
+            description=settings.description,
+            partitions_def=MONTHS,
+            ins={
+                "artifact": dg.AssetIn(key=artifact_key),
+                "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
+            },
+            metadata={ROW_KEYS: list(FORECAST_KEYS)},
+            kinds={"python"},
+            code_version=self.code_version,
+            required_resource_keys={"io_manager"},
+        )
+        def forecast(
+            context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame
+        ) -> pl.DataFrame:
+            panel, _ = panel_of(features)
+            fitted = load_artifact(
+                model_files(artifact.collect()),
+                learner=settings.learner,
+                feature_names=columns,
+                target=settings.target,
+                origin=panel.origin,
+            )
+            predicted = fitted.predict(panel, draws=settings.draws, seed=seed_for(name, "predict", panel.origin))
+            frame = predicted.to_frame(model=name, level=queryset.level, target=settings.target)
+            observed = features.select(*KEYS, pl.col(settings.target).alias("observed")).collect()
+            guard(frame, observed, settings.validity)
+            store = cast(Storage, context.resources.io_manager).store
+            context.add_output_metadata(forecast_metadata(predicted, observed, name, settings.target, queryset.units, store))
+            return frame
+
+        checks = forecast_checks(
+            forecast_key, settings.validity, settings.drift, observed_in=(features_key, settings.target)
+        )
+        return dg.Definitions(assets=[artifact, forecast], asset_checks=checks)
+
+    def queryset_name(self) -> str:
+        """The queryset it learns from."""
+        return self.attributes.features
+
+    def _queryset(self, context: dg.ComponentLoadContext) -> Any:
+        known = entries(context, system_folder(context), "features", Queryset)
+        if self.attributes.features not in known:
+            raise CatalogueError(
+                f"{line_of(context, ['features'])}: there is no queryset {self.attributes.features!r}; "
+                f"choose one of {', '.join(known)}"
+            )
+        return known[self.attributes.features].attributes
+
+    def _columns(self, context: dg.ComponentLoadContext, queryset: Any) -> tuple[str, ...]:
+        settings = self.attributes
+        if settings.target not in queryset.targets:
+            raise CatalogueError(
+                f"{line_of(context, ['target'])}: {settings.features} has no target {settings.target!r}; "
+                f"choose one of {', '.join(queryset.targets)}"
+            )
+        columns = tuple(settings.columns if settings.columns is not None else queryset.columns)
+        unknown = [column for column in columns if column not in queryset.columns]
+        if unknown:
+            raise CatalogueError(
+                f"{line_of(context, ['columns'])}: {settings.features} has no column {', '.join(unknown)}; "
+                f"it has {', '.join(queryset.columns)}"
+            )
+        return columns
+
+
+def model_files(artifact: pl.DataFrame) -> dict[str, bytes]:
+    """Files of the trained model among the rows of its artifact."""
+    rows = artifact.filter(pl.col("path").str.starts_with(MODEL_FOLDER))
+    return {path.removeprefix(MODEL_FOLDER): content for path, content in rows.select("path", "content").iter_rows()}
+
+
+def backtest_file(artifact: pl.DataFrame) -> bytes:
+    """The backtest among the rows of an artifact."""
+    return cast(bytes, artifact.row(by_predicate=pl.col("path") == BACKTEST_FILE, named=True)["content"])
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Nested settings as `learner.classifier.n_estimators: 100`, which a tracker can compare between runs."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[str, Any]] = value.items()
+        return {name: leaf for key, inner in items for name, leaf in _flat(f"{prefix}.{key}", inner).items()}
+    return {prefix: value}
+
+
+def _library(kind: str) -> set[str]:
+    return {"scikitlearn"} if kind == "sklearn" else set()

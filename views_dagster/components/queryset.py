@@ -1,0 +1,112 @@
+"""`Queryset`: one feature table, declared as columns and transforms."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from resources.storage import ROW_KEYS
+from views_dagster import calendar
+from views_dagster.components.catalogue import (
+    HISTORY,
+    MONTHS,
+    WHOLE_RANGE,
+    CatalogueEntry,
+    CatalogueError,
+    entries,
+    line_of,
+    month_range,
+    system_folder,
+)
+from views_dagster.components.checks import Evaluate, suite_checks
+from views_dagster.components.metadata import frame_head
+from views_dagster.components.source import Source
+from views_dagster.drift.inputs import INPUT_CHECKS, check_input
+from views_dagster.drift.results import CheckResult
+from views_dagster.drift.settings import InputDriftSettings
+from views_dagster.errors import QuerysetError
+from views_dagster.features import querysets
+from views_dagster.features.compute import FeatureReport, compute
+from views_dagster.panel import KEYS
+from views_dagster.sources.base import Reader
+from views_dagster.storage.tables import TableStore
+
+
+class QuerysetAttributes(querysets.Queryset):
+    """Settings of a queryset."""
+
+    drift: InputDriftSettings = Field(
+        default_factory=InputDriftSettings, description="Thresholds of the checks of each month."
+    )
+
+
+class Queryset(CatalogueEntry[QuerysetAttributes]):
+    """A feature table, `features/<name>`: targets and columns of every unit that exists in the month."""
+
+    attributes_type = QuerysetAttributes
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The feature asset and the checks of the newest month."""
+        queryset = self.attributes
+        readers = self._readers(context)
+        key = dg.AssetKey(["features", context.path.name])
+
+        @dg.asset(
+            key=key,
+            group_name="processed_features",
+            description=queryset.description,
+            partitions_def=MONTHS,
+            backfill_policy=WHOLE_RANGE,
+            ins={name: dg.AssetIn(key=["raw", name], partition_mapping=HISTORY) for name in sorted(queryset.sources)},
+            metadata={ROW_KEYS: list(KEYS), "columns": len(queryset.columns)},
+            kinds={"polars", "deltalake"},
+            code_version=self.code_version,
+        )
+        def features(context: dg.AssetExecutionContext, **raw: pl.LazyFrame) -> pl.DataFrame:
+            first, last = month_range(context)
+            frame, report = compute(queryset, readers, raw, first, last)
+            newest = frame.filter(pl.col("month_id") == last)
+            context.add_asset_metadata({"head": frame_head(newest)}, key, calendar.to_key(last))
+            context.add_asset_metadata(_report_metadata(report), key)
+            for name, rows in report.outside.items():
+                context.log.warning(f"{rows.rows} unit-months of {name} lie outside the life of their unit: {rows.sums}")
+            return frame
+
+        checks = suite_checks(key, "input", INPUT_CHECKS, self._check(key))
+        return dg.Definitions(assets=[features], asset_checks=[checks])
+
+    def _check(self, key: dg.AssetKey) -> Evaluate:
+        settings = self.attributes.drift
+        columns = list(self.attributes.specs)
+
+        def check(store: TableStore, month: int) -> Iterable[CheckResult]:
+            window = store.scan(key.to_user_string(), month - settings.history_months, month)
+            return check_input(window.collect(), month, settings, columns=columns)
+
+        return check
+
+    def _readers(self, context: dg.ComponentLoadContext) -> Mapping[str, Reader]:
+        system: Path = system_folder(context)
+        known = {name: source.reader(name) for name, source in entries(context, system, "sources", Source).items()}
+        try:
+            querysets.check(self.attributes, known)
+        except QuerysetError as error:
+            raise CatalogueError("\n".join(_with_line(context, problem) for problem in str(error).splitlines())) from None
+        return {name: known[name] for name in self.attributes.sources}
+
+
+def _with_line(context: dg.ComponentLoadContext, problem: str) -> str:
+    place, _, _ = problem.partition(":")
+    return f"{line_of(context, place.split('.'))}: {problem}"
+
+
+def _report_metadata(report: FeatureReport) -> dict[str, dg.MetadataValue]:
+    return {
+        "unknown_before_transforms": dg.MetadataValue.json(dict(report.missing)),
+        "null_after_transforms": dg.MetadataValue.json({name: count for name, count in report.nulls.items() if count}),
+        "outside_their_unit": dg.MetadataValue.json(
+            {name: {"rows": rows.rows, "sums": dict(rows.sums)} for name, rows in report.outside.items()}
+        ),
+    }

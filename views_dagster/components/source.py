@@ -1,0 +1,106 @@
+"""`Source`: one raw table, read by one of several kinds of reader."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from resources.storage import REVISIONS, ROW_KEYS
+from views_dagster import calendar
+from views_dagster.components.catalogue import (
+    MONTHLY_FRESHNESS,
+    MONTHS,
+    WHOLE_RANGE,
+    AnyReader,
+    Attributes,
+    CatalogueEntry,
+    configured_readers,
+    month_range,
+)
+from views_dagster.components.checks import suite_checks
+from views_dagster.components.metadata import frame_head
+from views_dagster.drift.inputs import INPUT_CHECKS, check_input
+from views_dagster.drift.results import CheckResult
+from views_dagster.drift.settings import InputDriftSettings
+from views_dagster.sources.base import Reader
+from views_dagster.storage.tables import TableStore
+
+
+class SourceAttributes(Attributes):
+    """Settings of a source."""
+
+    reader: AnyReader = Field(description="Where the rows come from; `kind` picks the reader.")
+    level: str = Field(default="cm", description="Level at which the checks look at the rows, if the reader has one.")
+    drift: InputDriftSettings = Field(
+        default_factory=InputDriftSettings, description="Thresholds of the checks of each month."
+    )
+
+
+class Source(CatalogueEntry[SourceAttributes]):
+    """A raw table, `raw/<name>`: one partition a month, earlier vintages kept.
+
+    A deployment may put another reader in place of the catalogue's, see `configured_readers`.
+    """
+
+    attributes_type = SourceAttributes
+
+    def reader(self, name: str) -> Reader:
+        """The reader in force for this deployment."""
+        return configured_readers().get(name, self.attributes.reader)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The raw asset and, where its reader offers columns, the checks of the newest month."""
+        name = context.path.name
+        reader = self.reader(name)
+        key = dg.AssetKey(["raw", name])
+
+        @dg.asset(
+            key=key,
+            group_name="raw_data",
+            description=self.attributes.description,
+            partitions_def=MONTHS,
+            backfill_policy=WHOLE_RANGE,
+            metadata={ROW_KEYS: list(reader.row_keys), REVISIONS: True, "reader": reader.model_dump(mode="json")},
+            kinds={"polars", "deltalake"},
+            code_version=self.code_version,
+            freshness_policy=MONTHLY_FRESHNESS,
+        )
+        def raw(context: dg.AssetExecutionContext) -> pl.DataFrame:
+            first, last = month_range(context)
+            months = reader.read(first, last)
+            context.add_asset_metadata({"head": frame_head(months.frame.filter(pl.col("month_id") == last))}, key, calendar.to_key(last))
+            context.add_asset_metadata(
+                {
+                    **{f"repaired: {repair}": count for repair, count in months.repairs.items()},
+                    **{f"from: {what}": text for what, text in months.provenance.items()},
+                },
+                key,
+            )
+            return months.frame
+
+        if not reader.columns(self.attributes.level):
+            return dg.Definitions(assets=[raw])
+        return dg.Definitions(assets=[raw], asset_checks=[suite_checks(key, "input", INPUT_CHECKS, self._check(reader, key))])
+
+    def _check(self, reader: Reader, key: dg.AssetKey):
+        settings, level = self.attributes.drift, self.attributes.level
+
+        def check(store: TableStore, month: int) -> Iterable[CheckResult]:
+            rows = store.scan(key.to_user_string(), month - settings.history_months, month)
+            panel = reader.panel(rows, level)
+            if reader.absent_is_zero:
+                panel = _with_zeros(panel)
+            return check_input(panel.collect(), month, settings, columns=sorted(reader.columns(level)))
+
+        return check
+
+
+def _with_zeros(panel: pl.LazyFrame) -> pl.LazyFrame:
+    """Every unit of the panel in every month of it, zero where it has no row."""
+    return (
+        panel.select("month_id").unique()
+        .join(panel.select("unit_id").unique(), how="cross")
+        .join(panel, on=["month_id", "unit_id"], how="left")
+        .fill_null(0)
+    )

@@ -1,0 +1,170 @@
+"""What a queryset is, how its transforms are written, and the check that it names only what exists.
+
+Nothing here touches data: a typo fails when definitions load. `compute` runs querysets.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from views_dagster.errors import QuerysetError
+from views_dagster.features.transforms import TRANSFORMS, Transform
+from views_dagster.panel import KEYS
+from views_dagster.sources.base import Reader
+
+_CALL: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
+_INTEGER: Final = re.compile(r"[+-]?\d+")
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NAME: Final = re.compile(r"[A-Za-z_]\w*")
+
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]\w*\.[A-Za-z]\w*$")]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform of a chain with its checked arguments."""
+
+    transform: Transform
+    arguments: tuple[int | float, ...]
+
+    def __str__(self) -> str:
+        return f"{self.transform.name}({', '.join(map(repr, self.arguments))})"
+
+
+def parse_step(text: str) -> Step:
+    """Read one transform written as `name` or `name(argument, ...)`; arguments are numbers or names.
+
+    Raises:
+        QuerysetError: not of that form, an unknown transform, or arguments that it does not take.
+    """
+    match = _CALL.fullmatch(text)
+    if match is None:
+        raise QuerysetError(
+            f"{text!r} is not a transform: write name or name(argument, ...), quoted where there are two arguments"
+        )
+    name, inside = match[1], (match[2] or "").strip()
+    if name not in TRANSFORMS:
+        raise QuerysetError(f"no transform is called {name}{_nearest(name, TRANSFORMS)}")
+    arguments = [_argument(part.strip(), text) for part in inside.split(",")] if inside else []
+    transform = TRANSFORMS[name]
+    return Step(transform, transform.arguments(arguments))
+
+
+def _argument(word: str, text: str) -> int | float | str:
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    if _NUMBER.fullmatch(word):
+        return float(word)
+    if _NAME.fullmatch(word):
+        return word
+    raise QuerysetError(f"{word!r} in {text!r} is neither a number nor a name")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3)
+    return f"{'; did you mean ' + ' or '.join(close) + '?' if close else ';'} There are: {', '.join(names)}"
+
+
+class ColumnSpec(BaseModel):
+    """Where a column comes from and what is done to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_: Reference = Field(
+        alias="from", description="`<source>.<column>`, a column that the source offers at the queryset's level."
+    )
+    transforms: tuple[str, ...] = Field(
+        default=(), description="Transforms in the order they are applied, each `name` or `name(argument, ...)`."
+    )
+
+    @field_validator("transforms")
+    @classmethod
+    def _transforms_exist(cls, transforms: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for text in transforms:
+                parse_step(text)
+        except QuerysetError as error:
+            # pydantic says where in the YAML a ValueError arose; a QuerysetError would pass through without the place.
+            raise ValueError(str(error)) from error
+        return transforms
+
+    @property
+    def source(self) -> str:
+        """Name of the source."""
+        return self.from_.partition(".")[0]
+
+    @property
+    def column(self) -> str:
+        """Name of the column within the source."""
+        return self.from_.partition(".")[2]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The transforms, parsed."""
+        return tuple(map(parse_step, self.transforms))
+
+
+class Queryset(BaseModel):
+    """The columns of a feature set, each taken from a source and passed through a chain of transforms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str = Field(default="", description="What the queryset is for; shown with its asset.")
+    level: str = Field(description="Level of analysis that rows are units of, for example `cm`.")
+    units: str = Field(default="countries", description="Source that lists which units exist in each month.")
+    targets: dict[ColumnName, ColumnSpec] = Field(
+        min_length=1, description="What can be forecast, on the raw scale, by name."
+    )
+    columns: dict[ColumnName, ColumnSpec] = Field(min_length=1, description="What models learn from, by name.")
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> "Queryset":
+        taken = [name for name in self.columns if name in self.targets or name in KEYS]
+        taken += [name for name in self.targets if name in KEYS]
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: a column may not be named like a target, nor {' or '.join(KEYS)}")
+        return self
+
+    @property
+    def specs(self) -> dict[str, ColumnSpec]:
+        """Targets, then columns."""
+        return {**self.targets, **self.columns}
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Names of all sources that computing the queryset reads, the units included."""
+        return frozenset({self.units, *(spec.source for spec in self.specs.values())})
+
+
+def check(queryset: Queryset, sources: Mapping[str, Reader]) -> None:
+    """Check every source and column that the queryset names, without touching data.
+
+    Args:
+        queryset: its transforms were checked when it was made.
+        sources: every source of the system by name.
+
+    Raises:
+        QuerysetError: names of sources or columns that do not exist, all of them, each with the nearest that do.
+    """
+    problems = []
+    if queryset.units not in sources:
+        problems.append(f"units: no source is called {queryset.units}{_nearest(queryset.units, sources)}")
+    for part, specs in (("targets", queryset.targets), ("columns", queryset.columns)):
+        for name, spec in specs.items():
+            if spec.source not in sources:
+                problems.append(f"{part}.{name}: no source is called {spec.source}{_nearest(spec.source, sources)}")
+                continue
+            offered = sources[spec.source].columns(queryset.level)
+            if spec.column not in offered:
+                problems.append(
+                    f"{part}.{name}: {spec.source} has no column {spec.column} at level {queryset.level}"
+                    f"{_nearest(spec.column, offered)}"
+                )
+    if problems:
+        raise QuerysetError("\n".join(problems))
