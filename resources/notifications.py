@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, InvalidURL
 from typing import IO, Any, Final, Literal, Self
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -47,11 +47,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class Notifier(ConfigurableResource):
+class Notifier(ConfigurableResource["Notifier"]):
     """Sends messages to every channel that is configured; a channel without settings is off, the log never is.
 
     Attributes:
-        webhook_url: receives a POST of JSON `{text, severity, title, lines, link, run_id}`; `text` is the whole message,
+        webhook_url: receives a POST of JSON `{text, severity, title, lines, link, run_id}`; `text` is the whole of it,
             which chat systems show. Treated as a secret, because chat systems put one into it.
         smtp_host, smtp_port: the mail server.
         smtp_starttls: encrypt the connection before anything is sent; always done where there is a user to log in.
@@ -160,5 +160,7 @@ def _described(error: Exception) -> str:
         return f"the server answered {error.code}"
     if isinstance(error, smtplib.SMTPResponseException):
         return f"the server answered {error.smtp_code}"
+    if isinstance(error, ValueError | InvalidURL) and not isinstance(error, OSError):
+        return "a setting is not a valid URL or address"
     reason = getattr(error, "reason", None)
     return type(reason if isinstance(reason, Exception) else error).__name__

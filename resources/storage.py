@@ -76,7 +76,8 @@ class Storage(dg.ConfigurableIOManager):
     ) -> int:
         """Write the months of the step's partition range; returns the table's version."""
         table = asset_key.to_user_string()
-        partitions = step.partition_keys
+        chosen = step.partition_key_range
+        partitions = [calendar.to_key(m) for m in range(calendar.from_key(chosen.start), calendar.from_key(chosen.end) + 1)]
         months = [calendar.from_key(key) for key in partitions]
         digests = digest_months(frame, keys)
         revisions = self._revisions(table, frame, months, keys) if compares_vintages else {}

@@ -1,20 +1,129 @@
 """What models and ensembles share once there are draws: the guard before storing, checks, and what the UI shows."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from views_dagster import calendar
-from views_dagster.calendar import STEPS
+from views_dagster.components.catalogue import Attributes
 from views_dagster.components.checks import suite_checks
 from views_dagster.components.metadata import frame_head, picture
-from views_dagster.drift.outputs import OUTPUT_DRIFT_CHECKS, VALIDITY_CHECKS, check_output_drift, check_validity, refuse
+from views_dagster.drift.changes import OUTPUT_DRIFT_CHECKS, check_output_drift
+from views_dagster.drift.outputs import VALIDITY_CHECKS, check_output_validity
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import OutputDriftSettings, OutputValiditySettings
+from views_dagster.errors import ForecastError
 from views_dagster.forecasts import Forecast
+from views_dagster.panel import KEYS
 from views_dagster.reports.figures import fan_chart
 from views_dagster.storage.tables import TableStore
 
 FORECAST_KEYS = ("month_id", "model", "target", "unit_id", "step")
+Maturity = Literal["candidate", "deployed", "retired"]
+
+
+class ForecastAttributes(Attributes):
+    """What models and ensembles have in common."""
+
+    draws: int = Field(default=256, ge=1, description="Number of draws of each forecast.")
+    maturity: Maturity = Field(
+        default="candidate",
+        description="candidate: materialised, not released; deployed: in the month's release; retired: no assets.",
+    )
+    validity: OutputValiditySettings = Field(
+        default_factory=OutputValiditySettings, description="Thresholds of the checks that a forecast must pass."
+    )
+    drift: OutputDriftSettings = Field(
+        default_factory=OutputDriftSettings, description="Thresholds of the comparison with last month's forecast."
+    )
+
+
+def guard(frame: pl.DataFrame, history: pl.DataFrame, target: str, settings: OutputValiditySettings) -> None:
+    """Refuse a forecast that may not be stored or combined: a draw beyond the bound that the history sets.
+
+    The checks find the same in what is stored; this keeps it from being stored, and from being read by a run that
+    does not run the checks.
+
+    Raises:
+        ForecastError: names the model, the worst unit and the bound.
+    """
+    largest = float(history[target].cast(pl.Float64).max() or 0)
+    limit = settings.bound_multiple * max(largest, settings.bound_floor)
+    worst = frame.with_columns(largest=pl.col("draws").list.max()).sort("largest", descending=True).row(0, named=True)
+    if worst["largest"] > limit:
+        raise ForecastError(
+            f"{worst['model']} forecasts {worst['largest']:.4g} for unit {worst['unit_id']} at step {worst['step']}; the bound "
+            f"for {target} is {limit:.4g}. The model diverged, or its validity settings are too narrow; nothing was stored"
+        )
+
+
+def forecast_checks(
+    key: dg.AssetKey,
+    settings: ForecastAttributes,
+    *,
+    features: dg.AssetKey,
+    target: str,
+) -> list[dg.AssetChecksDefinition]:
+    """Validity checks, which block, and the comparison with last month's forecast, which warns."""
+    table = key.to_user_string()
+
+    def valid(store: TableStore, month: int) -> Iterable[CheckResult]:
+        rows = store.scan(features.to_user_string(), calendar.FIRST_MONTH, month)
+        history = rows.select(*KEYS, target).collect()
+        return check_output_validity(
+            store.scan(table, month, month).collect(),
+            month,
+            history,
+            settings.validity,
+            units=history.filter(pl.col("month_id") == month)["unit_id"].to_list(),
+            steps=calendar.STEPS,
+            draws=settings.draws,
+        )
+
+    def drifted(store: TableStore, month: int) -> Iterable[CheckResult]:
+        previous = store.scan(table, month - 1, month - 1).collect()
+        return check_output_drift(store.scan(table, month, month).collect(), previous, settings.drift)
+
+    return [
+        suite_checks(key, "validity", VALIDITY_CHECKS, valid),
+        suite_checks(key, "drift", OUTPUT_DRIFT_CHECKS, drifted),
+    ]
+
+
+def forecast_metadata(
+    forecast: Forecast, history: pl.DataFrame, name: str, target: str, units: str, store: TableStore
+) -> dict[str, Any]:
+    """Numbers of a forecast, its worst-hit units as a table, and their history and fan as a picture."""
+    table = f"raw/{units}"
+    names: dict[int, str] = {}
+    if store.exists(table):
+        listed = store.scan(table, forecast.origin, forecast.origin).select("unit_id", "name").collect()
+        names = dict(listed.iter_rows())
+    expected = pl.DataFrame({"unit_id": forecast.units, "mean_next_12_months": forecast.mean[:, :12].mean(axis=1)})
+    worst = (
+        expected.sort("mean_next_12_months", descending=True)
+        .head(10)
+        .with_columns(name=pl.col("unit_id").replace_strict(names, default=None, return_dtype=pl.String))
+        .select("unit_id", "name", "mean_next_12_months")
+    )
+    png = fan_chart(
+        forecast,
+        history,
+        value=target,
+        measure=target,
+        title=f"{name}: {target} from {calendar.to_key(forecast.origin)}",
+        names=names,
+    )
+    units_count, steps, draws = forecast.draws.shape
+    return {
+        "units": units_count,
+        "steps": steps,
+        "draws": draws,
+        "sum_of_means_step_1": float(forecast.mean[:, 0].sum()),
+        "largest_draw": float(forecast.draws.max()),
+        "worst_hit": frame_head(worst),
+        "plot": picture(png, f"history and forecast of the units hit hardest, {name}"),
+    }

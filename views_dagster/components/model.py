@@ -1,7 +1,7 @@
 """`ForecastModel`: one learner on one queryset; its trained artifact and its forecasts, month by month."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import dagster as dg
 import polars as pl
@@ -13,7 +13,6 @@ from views_dagster import calendar
 from views_dagster.components.catalogue import (
     HISTORY,
     MONTHS,
-    Attributes,
     CatalogueEntry,
     CatalogueError,
     entries,
@@ -21,36 +20,24 @@ from views_dagster.components.catalogue import (
     system_folder,
 )
 from views_dagster.components.compute import Compute
-from views_dagster.components.forecast_assets import FORECAST_KEYS, forecast_checks, forecast_metadata, guard
-from views_dagster.components.queryset import Queryset
-from views_dagster.drift.settings import OutputDriftSettings, OutputValiditySettings
+from views_dagster.components.forecast_assets import (
+    FORECAST_KEYS,
+    ForecastAttributes,
+    forecast_checks,
+    forecast_metadata,
+    guard,
+)
+from views_dagster.components.queryset import Queryset, QuerysetAttributes
 from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
 from views_dagster.learners.registry import AnyLearner, load_artifact, save_artifact
 from views_dagster.panel import KEYS, Panel
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
 
-Maturity = Literal["candidate", "deployed", "retired"]
 ARTIFACT_KEYS = ("month_id", "path")
 ARTIFACT_SCHEMA = {"month_id": pl.Int32(), "path": pl.String(), "content": pl.Binary()}
 MODEL_FOLDER = "model/"
 BACKTEST_FILE = "backtest.parquet"
-
-
-class ForecastAttributes(Attributes):
-    """What models and ensembles have in common."""
-
-    draws: int = Field(default=256, ge=1, description="Number of draws of each forecast.")
-    maturity: Maturity = Field(
-        default="candidate",
-        description="candidate: materialised, not released; deployed: in the month's release; retired: no assets.",
-    )
-    validity: OutputValiditySettings = Field(
-        default_factory=OutputValiditySettings, description="Thresholds of the checks that a forecast must pass."
-    )
-    drift: OutputDriftSettings = Field(
-        default_factory=OutputDriftSettings, description="Thresholds of the comparison with last month's forecast."
-    )
 
 
 class ModelAttributes(ForecastAttributes):
@@ -75,7 +62,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
         if self.attributes.maturity == "retired":
             return dg.Definitions()
         name = context.path.name
-        queryset = self._queryset(context)
+        queryset = self.queryset(context)
         columns = self._columns(context, queryset)
         settings = self.attributes
         artifact_key, forecast_key = dg.AssetKey(["artifacts", name]), dg.AssetKey(["forecasts", name])
@@ -181,22 +168,17 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             )
             predicted = fitted.predict(panel, draws=settings.draws, seed=seed_for(name, "predict", panel.origin))
             frame = predicted.to_frame(model=name, level=queryset.level, target=settings.target)
-            observed = features.select(*KEYS, pl.col(settings.target).alias("observed")).collect()
-            guard(frame, observed, settings.validity)
+            history = features.select(*KEYS, settings.target).collect()
+            guard(frame, history, settings.target, settings.validity)
             store = cast(Storage, context.resources.io_manager).store
-            context.add_output_metadata(forecast_metadata(predicted, observed, name, settings.target, queryset.units, store))
+            context.add_output_metadata(forecast_metadata(predicted, history, name, settings.target, queryset.units, store))
             return frame
 
-        checks = forecast_checks(
-            forecast_key, settings.validity, settings.drift, observed_in=(features_key, settings.target)
-        )
+        checks = forecast_checks(forecast_key, settings, features=features_key, target=settings.target)
         return dg.Definitions(assets=[artifact, forecast], asset_checks=checks)
 
-    def queryset_name(self) -> str:
-        """The queryset it learns from."""
-        return self.attributes.features
-
-    def _queryset(self, context: dg.ComponentLoadContext) -> Any:
+    def queryset(self, context: dg.ComponentLoadContext) -> QuerysetAttributes:
+        """The queryset it learns from; CatalogueError where there is none of that name."""
         known = entries(context, system_folder(context), "features", Queryset)
         if self.attributes.features not in known:
             raise CatalogueError(
@@ -205,7 +187,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             )
         return known[self.attributes.features].attributes
 
-    def _columns(self, context: dg.ComponentLoadContext, queryset: Any) -> tuple[str, ...]:
+    def _columns(self, context: dg.ComponentLoadContext, queryset: QuerysetAttributes) -> tuple[str, ...]:
         settings = self.attributes
         if settings.target not in queryset.targets:
             raise CatalogueError(

@@ -48,7 +48,7 @@ class RegionYears:
 
     Attributes:
         values: indicator name to its values, in the unit of the World Bank or V-Dem.
-        risk: structural risk of violence that the indicators imply, on a log scale, against the world's mean of the year.
+        risk: structural risk of violence that the indicators imply, standardised over the regions in each year.
     """
 
     values: Mapping[str, NDArray[np.float64]]
@@ -64,8 +64,8 @@ def region_years(seed: int) -> RegionYears:
     steps = rng.standard_normal((YEARS, REGIONS, _NOISES))
     noise = np.empty_like(steps)
     noise[0] = start
-    for year in range(1, YEARS):
-        noise[year] = 0.97 * noise[year - 1] + 0.243 * steps[year]
+    for index in range(1, YEARS):
+        noise[index] = 0.97 * noise[index - 1] + 0.243 * steps[index]
 
     year = np.arange(YEARS)[:, None]
     level = 3.2 * (world.development - 0.5)
@@ -98,7 +98,8 @@ def region_years(seed: int) -> RegionYears:
         + 0.9 * (values["v2xpe_exlsocgr"] - 0.4)
         + 0.28 * (np.log(values["sp_pop_totl"]) - 16.0)
     )
-    return RegionYears(values, np.round(risk - risk.mean(axis=1, keepdims=True), 6))
+    standardised = (risk - risk.mean(axis=1, keepdims=True)) / risk.std(axis=1, keepdims=True)
+    return RegionYears(values, np.round(standardised, 6))
 
 
 def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,7 +123,8 @@ def country_years(seed: int, table: CovariateTable) -> pl.DataFrame:
     population = covariates.values["sp_pop_totl"]
 
     def total(array: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(cell.ravel(), weights=array.ravel(), minlength=YEARS * (countries + 1))
+        sums = np.bincount(cell.ravel(), weights=array.ravel(), minlength=YEARS * (countries + 1))
+        return sums.astype(np.float64)
 
     people = total(population)
     exists = np.flatnonzero(people > 0)
@@ -132,7 +134,9 @@ def country_years(seed: int, table: CovariateTable) -> pl.DataFrame:
         rng = np.random.Generator(np.random.PCG64(seed_for("demo_covariates", seed, name)))
         never = rng.random(countries + 1) < share / 2
         gap = rng.random((YEARS, countries + 1)) < share / 2
-        values = people if name == "sp_pop_totl" else total(covariates.values[name] * population) / np.maximum(people, 1)
+        values = (
+            people if name == "sp_pop_totl" else total(covariates.values[name] * population) / np.maximum(people, 1)
+        )
         reported = ~(never[units] | gap[years, units])
         columns[name] = pl.Series(np.round(values[exists], 4)).set(pl.Series(~reported), None)
     return pl.DataFrame({"year": (FIRST_YEAR + years).astype(np.int32), "unit_id": units.astype(np.int64), **columns})

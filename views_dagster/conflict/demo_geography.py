@@ -1,4 +1,4 @@
-"""The map of the demo world: invented land on the PRIO-GRID, regions grown on it, and which country holds a region when.
+"""The map of the demo world: invented land on the PRIO-GRID, regions grown on it, and which country holds one when.
 
 Regions are fixed for all time and are what violence happens in; countries are regions, or unions of them, and appear
 and vanish. Everything follows from the seed alone and is decided in integers, so that every machine draws the same map.
@@ -7,12 +7,15 @@ What happens on the map belongs in `demo_world`.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, combinations, product
+from string import ascii_uppercase
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from views_dagster.calendar import from_key
+from views_dagster.errors import SourceError
 from views_dagster.seeds import seed_for
 
 WORLD_FIRST: Final = from_key("1989-01")
@@ -30,10 +33,33 @@ UNIFICATION: Final = "2019-03"
 
 # PRIO-GRID rows of 56 S to 74 N: without the polar rows, whose cells have next to no area.
 _SOUTH, _NORTH = 69, 328
-_ONSETS = "v z k d m r t zh vr dr kr th qu sk bl ny gl y tr h pl w".split()
-_VOWELS = "a e i o u a o ei".split()
-_CLOSES = "v z k dr m r th sk l nd rv sh gn lb rz mv".split()
-_ENDINGS = "ia ia ova ar eth una or esh yra ilo uay istan avia ai".split()
+_ONSETS = [
+    "v",
+    "z",
+    "k",
+    "d",
+    "m",
+    "r",
+    "t",
+    "zh",
+    "vr",
+    "dr",
+    "kr",
+    "th",
+    "qu",
+    "sk",
+    "bl",
+    "ny",
+    "gl",
+    "y",
+    "tr",
+    "h",
+    "pl",
+    "w",
+]
+_VOWELS = ["a", "e", "i", "o", "u", "a", "o", "ei"]
+_CLOSES = ["v", "z", "k", "dr", "m", "r", "th", "sk", "l", "nd", "rv", "sh", "gn", "lb", "rz", "mv"]
+_ENDINGS = ["ia", "ia", "ova", "ar", "eth", "una", "or", "esh", "yra", "ilo", "uay", "istan", "avia", "ai"]
 
 
 @dataclass(frozen=True)
@@ -67,14 +93,18 @@ class DemoMap:
 
 @lru_cache(maxsize=4)
 def demo_map(seed: int) -> DemoMap:
-    """The map of the world with this seed."""
+    """The map of the world with this seed.
+
+    Raises:
+        SourceError: the seed makes a map too broken up for its countries; no seed of 1..40 does.
+    """
     rng = np.random.Generator(np.random.PCG64(seed_for("demo_geography", seed)))
     grid = np.arange((_SOUTH - 1) * COLUMNS + 1, _NORTH * COLUMNS + 1, dtype=np.int64)
     row = (grid - 1) // COLUMNS + 1
     ice = 60_000 * np.maximum(0, 16 - np.minimum(row - _SOUTH, _NORTH - row))
-    height = _relief(rng, grid, lowest=2.5, highest=250.0, waves=128) - ice
+    height = _relief(rng, grid, lowest=2.5, highest=250.0, waves=80) - ice
     land = grid[np.sort(np.argsort(-height, kind="stable")[:LAND_CELLS])]
-    towns = _relief(rng, land, lowest=6.0, highest=160.0, waves=64)
+    towns = _relief(rng, land, lowest=6.0, highest=160.0, waves=48)
     percentile = np.argsort(np.argsort(towns, kind="stable")) * 100 // len(land)
     people = 1 + percentile**6 // 10**8
     gid, region = _grow_regions(rng, land, people)
@@ -100,7 +130,7 @@ def _relief(
     """A random field on the sphere at the centres of cells `grid`, in millionths of its standard deviation, about.
 
     A sum of plane waves in three dimensions looks the same in all directions and at every latitude, which noise drawn
-    on the grid itself does not. Wave numbers are spread evenly in their logarithm, amplitudes fall with the wave number.
+    on the grid itself does not. Wave numbers are spread evenly in their logarithm, amplitudes fall as they grow.
     """
     rows, columns = np.unravel_index(grid - 1, (ROWS, COLUMNS))
     latitude, longitude = np.radians(rows / 2 - 89.75), np.radians(columns / 2 - 179.75)
@@ -163,6 +193,8 @@ def _grow_regions(
     delay = rng.integers(1, 1_800, len(seeds))
     sizes = np.bincount(grow(seeds, delay) + 1, minlength=len(seeds) + 1)[1:]
     viable = np.flatnonzero(sizes >= SMALLEST_REGION)[:REGIONS]
+    if len(viable) < REGIONS:
+        raise SourceError("the demo map of this seed has too little room for its countries; choose another seed")
     seeds, delay = seeds[viable], delay[viable]
     region = grow(seeds, delay)
     return gid[region >= 0], region[region >= 0]
@@ -170,7 +202,9 @@ def _grow_regions(
 
 def draw_weighted(cumulative: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
     """Positions drawn in proportion to integer weights, given their cumulative sum and one uniform number per draw."""
-    return np.searchsorted(cumulative, np.floor(uniform * cumulative[-1]).astype(np.int64), side="right").astype(np.int64)
+    target = np.floor(uniform * cumulative[-1]).astype(np.int64)
+    positions: NDArray[np.int64] = np.searchsorted(cumulative, target, side="right").astype(np.int64)
+    return positions
 
 
 def _hold(rng: np.random.Generator, borders: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -191,8 +225,9 @@ def _hold(rng: np.random.Generator, borders: NDArray[np.int64], sizes: NDArray[n
                 if free[centre] and len(around) >= others:
                     group = np.concatenate([[centre], around[:others]])
                     free[group] = False
-                    return group[np.argsort(-sizes[group], kind="stable")]
-        raise AssertionError("a connected map of more than a hundred regions always has free neighbours")
+                    largest_first: NDArray[np.int64] = group[np.argsort(-sizes[group], kind="stable")]
+                    return largest_first
+        raise SourceError("the demo map of this seed has too few neighbouring countries; choose another seed")
 
     holder[: from_key(DISSOLUTION) - WORLD_FIRST, take(2)] = union
     for month in SECESSIONS:
@@ -206,15 +241,15 @@ def _hold(rng: np.random.Generator, borders: NDArray[np.int64], sizes: NDArray[n
 
 def _name(rng: np.random.Generator, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Invented names and codes, each once."""
-    letters = [chr(ord("A") + letter) for letter in range(26)]
     names: dict[str, str] = {}
+    taken: set[str] = set()
     while len(names) < count:
         name = invented_name(rng).capitalize()
-        spare = [a + b for a in letters for b in letters if f"X{a}{b}" not in names.values()]
-        tails = [name[i] + name[j] for i in range(len(name)) for j in range(i + 1, len(name))]
-        code = next((tail.upper() for tail in tails if tail.upper() in spare), spare[0])
+        pairs = chain(combinations(name.upper(), 2), product(ascii_uppercase, repeat=2))
+        code = next(code for a, b in pairs if (code := f"X{a}{b}") not in taken)
         if name not in names:
-            names[name] = f"X{code}"
+            names[name] = code
+            taken.add(code)
     return tuple(names), tuple(names.values())
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from views_dagster.calendar import year_month
 from views_dagster.conflict.demo_covariates import FIRST_YEAR, region_years
-from views_dagster.conflict.demo_geography import COLUMNS, REGIONS, WORLD_FIRST, DemoMap, demo_map, draw_weighted
+from views_dagster.conflict.demo_geography import COLUMNS, REGIONS, WORLD_FIRST, DemoMap, demo_map
 from views_dagster.seeds import seed_for
 
 Floats = NDArray[np.float64]
@@ -24,28 +24,41 @@ FOCI: Final = 5
 SPIN_UP_MONTHS: Final = 180
 EVENT_UNIFORMS: Final = 8
 MOST_EVENTS: Final = 160
+GRAINS: Final = 2**20
 
-# One value for each type of violence: state-based, non-state, one-sided.
-ONSET: Final = np.array([-7.5, -8.25, -7.35])
-ONSET_RISK: Final = 1.4
-SPORADIC: Final = np.array([-7.5, -7.7, -7.4])
-SPORADIC_RISK: Final = 1.0
-LEVEL: Final = np.array([0.2, -0.2, -0.4])
-ESCALATION: Final = np.array([0.012, 0.005, 0.003])
-TAIL: Final = np.array([1.35, 1.4, 1.25])
-DEADLIEST: Final = np.array([15_000, 2_000, 20_000])
+# The numbers below are chosen such that the moments in docs/demo_world.md come out near those of UCDP GED.
+# Where there are three, they are for state-based, non-state and one-sided violence.
+ONSET: Final = np.array([-7.6, -8.5, -7.55])
+ONSET_RISK: Final = 1.5
 ONSET_AROUND: Final = 0.12
 ONSET_PAST: Final = 0.2
+ONSET_RECENT: Final = 0.1
 ONSET_OTHERS: Final = 0.5
+ESCALATION: Final = np.array([0.012, 0.005, 0.003])
+ESCALATION_RECENT: Final = 0.3
+DEESCALATION: Final = 0.05
 DURATION_MEDIAN: Final = 26.0
 DURATION_SPREAD: Final = 1.3
+DURATION_RISK: Final = 0.3
+
+QUIET: Final = np.array([-7.5, -7.7, -7.4])
+QUIET_RISK: Final = 1.1
+QUIET_AROUND: Final = 0.12
+QUIET_PAST: Final = 0.25
+LEVEL: Final = np.array([0.2, -0.2, -0.4])
 LEVEL_SPREAD: Final = 0.9
 LEVEL_RISK: Final = 0.3
+LEVEL_WAR: Final = 1.6
+LEVEL_RECENT: Final = 0.12
 SWING_MEMORY: Final = 0.92
 SWING_STEP: Final = 0.25
 CLUSTERING: Final = 3.0
-WAR: Final = 1.6
-DEESCALATION: Final = 0.05
+RECENT_MEMORY: Final = 0.6
+PAST_MEMORY: Final = 0.985
+
+TAIL: Final = np.array([1.35, 1.4, 1.25])
+DEADLIEST: Final = np.array([15_000, 2_000, 20_000])
+SEVERITY_SPREAD: Final = 0.45
 NO_DEATHS: Final = 0.075
 SPILLOVER: Final = 0.04
 FROM_TOWN: Final = 0.12
@@ -88,12 +101,17 @@ def simulate(seed: int, last: int) -> RawEvents:
 
 
 class _Violence:
-    """State of all regions (R) and types (K = 3)."""
+    """What the next month of all regions (R) and types (K = 3) depends on.
+
+    Each is (R, K): `stage` 0 peace, 1 conflict, 2 war; of the running conflict its `level` (log events a month),
+    `severity` (factor on deaths per event) and `ending` (probability a month); `swing` around that level; `recent` and
+    `past`, averages of log1p(deaths) over some months and some years. `foci` (R, K, FOCI): where fighting gathers.
+    """
 
     def __init__(self, world: DemoMap, seed: int) -> None:
         self.world = world
         self.seed = seed
-        rng = np.random.Generator(np.random.PCG64(seed_for("demo_violence", seed)))
+        rng = np.random.Generator(np.random.PCG64(seed_for("demo_conflict", seed)))
         shared = rng.standard_normal((REGIONS, 1))
         self.frailty = _grain(0.6 * (0.8 * shared + 0.6 * rng.standard_normal((REGIONS, TYPES))))
         self.risk = region_years(seed).risk
@@ -120,18 +138,21 @@ class _Violence:
         """A cell of each of `regions`, in proportion to its people."""
         low, high = self.people_before[regions], self.people_before[regions + 1]
         target = low + np.floor(uniform * (high - low)).astype(np.int64)
-        return self.by_region[np.searchsorted(self.cumulative_people, target, side="right")]
+        cells: Ints = self.by_region[np.searchsorted(self.cumulative_people, target, side="right")]
+        return cells
 
     def advance(self, month: int) -> RawEvents:
         """Take all regions through `month` and return its events."""
-        rng = np.random.Generator(np.random.PCG64(seed_for("demo_violence", self.seed, month)))
-        year = max(year_month(month)[0] - 1, FIRST_YEAR) if month > 0 else FIRST_YEAR
-        risk = self.risk[year - FIRST_YEAR][:, None] + self.frailty
-        around = (self.adjacent @ np.rint(self.recent.sum(axis=1, keepdims=True) * 2**20)) / 2**20 / self.degree
+        rng = np.random.Generator(np.random.PCG64(seed_for("demo_conflict", self.seed, month)))
+        year = max(year_month(month)[0] - 1, FIRST_YEAR)
+        risk = np.clip(self.risk[year - FIRST_YEAR][:, None] + self.frailty, -4, 4)
+        # Sums of whole numbers come out the same in whatever order a machine adds them.
+        around = (self.adjacent @ np.rint(self.recent.sum(axis=1, keepdims=True) * GRAINS)) / GRAINS / self.degree
         self.change_stage(rng, risk, around)
-        self.swing = _grain(SWING_MEMORY * self.swing + SWING_STEP * np.clip(rng.standard_t(4, self.swing.shape), -6, 6))
-        quiet = SPORADIC + SPORADIC_RISK * risk + 0.12 * around + 0.25 * self.past
-        active = self.level + WAR * (self.stage == 2) + self.swing + 0.12 * self.recent
+        swing = SWING_STEP * np.clip(rng.standard_t(4, self.swing.shape), -6, 6)
+        self.swing = _grain(SWING_MEMORY * self.swing + swing)
+        quiet = QUIET + QUIET_RISK * risk + QUIET_AROUND * around + QUIET_PAST * self.past
+        active = self.level + LEVEL_WAR * (self.stage == 2) + self.swing + LEVEL_RECENT * self.recent
         intensity = np.exp(np.minimum(np.where(self.stage == 0, quiet, active), 8.0))
         expected = np.minimum(intensity, MOST_EVENTS)
         counts = rng.poisson(expected * rng.standard_gamma(CLUSTERING, expected.shape) / CLUSTERING)
@@ -139,8 +160,8 @@ class _Violence:
         events = self.place(rng, month, counts, self.severity * np.sqrt(intensity / expected))
         deaths = np.bincount(self.world.region[events.cell] * TYPES + events.kind, events.best, REGIONS * TYPES)
         felt = np.log1p(deaths.reshape(REGIONS, TYPES))
-        self.recent = _grain(0.6 * self.recent + 0.4 * felt)
-        self.past = _grain(0.985 * self.past + 0.015 * felt)
+        self.recent = _grain(RECENT_MEMORY * self.recent + (1 - RECENT_MEMORY) * felt)
+        self.past = _grain(PAST_MEMORY * self.past + (1 - PAST_MEMORY) * felt)
         return events
 
     def change_stage(self, rng: np.random.Generator, risk: Floats, around: Floats) -> None:
@@ -148,22 +169,24 @@ class _Violence:
         shape = self.stage.shape
         chance = rng.random(shape)
         others = (self.stage > 0).sum(axis=1, keepdims=True) - (self.stage > 0)
-        onset = ONSET + ONSET_RISK * risk + ONSET_AROUND * around + ONSET_PAST * self.past + 0.1 * self.recent + ONSET_OTHERS * others
+        onset = ONSET + ONSET_RISK * risk + ONSET_AROUND * around + ONSET_OTHERS * others
+        onset += ONSET_PAST * self.past + ONSET_RECENT * self.recent
         begins = (self.stage == 0) & (chance < 1 / (1 + np.exp(-onset)))
         ends = (self.stage == 1) & (chance < self.ending)
-        escalates = (self.stage == 1) & (chance > 1 - ESCALATION * np.exp(0.3 * self.recent))
+        escalates = (self.stage == 1) & (chance > 1 - ESCALATION * np.exp(ESCALATION_RECENT * self.recent)) & ~ends
         calms = (self.stage == 2) & (chance < DEESCALATION)
 
-        level = LEVEL + LEVEL_SPREAD * rng.standard_normal(shape) + LEVEL_RISK * np.clip(risk, -3, 3)
-        duration = DURATION_MEDIAN * np.exp(DURATION_SPREAD * rng.standard_normal(shape) + 0.3 * np.clip(risk, -3, 3))
-        severity = np.exp(0.45 * rng.standard_normal(shape))
-        towns = self.towns(np.repeat(np.arange(REGIONS), TYPES * FOCI), rng.random(REGIONS * TYPES * FOCI))
-        # The first foci stay where fighting last spilled over or flared up.
-        fresh = begins[:, :, None] & (np.arange(FOCI) >= 2)
+        level, duration, severity = rng.standard_normal((3, *shape))
+        level = LEVEL + LEVEL_SPREAD * level + LEVEL_RISK * risk
+        duration = DURATION_MEDIAN * np.exp(DURATION_SPREAD * duration + DURATION_RISK * risk)
         self.level = np.where(begins, _grain(level), self.level)
         self.ending = np.where(begins, _grain(1 / np.maximum(duration, 1)), self.ending)
-        self.severity = np.where(begins, _grain(severity), self.severity)
-        self.foci = np.where(fresh, towns.reshape(self.foci.shape), self.foci)
+        self.severity = np.where(begins, _grain(np.exp(SEVERITY_SPREAD * severity)), self.severity)
+        region, kind = np.nonzero(begins)
+        # The first foci stay where fighting last spilled over or flared up.
+        fresh = np.arange(2, FOCI)
+        towns = self.towns(np.repeat(region, len(fresh)), rng.random(len(region) * len(fresh)))
+        self.foci[region[:, None], kind[:, None], fresh] = towns.reshape(-1, len(fresh))
         self.stage = self.stage + begins - ends + escalates - calms
 
     def place(self, rng: np.random.Generator, month: int, counts: Ints, severity: Floats) -> RawEvents:
@@ -193,5 +216,5 @@ class _Violence:
 
 
 def _grain(state: Floats) -> Floats:
-    """State in whole 2^-20, so that a last bit that machines disagree on dies out instead of growing."""
-    return np.rint(state * 2**20) / 2**20
+    """State in whole 1 / `GRAINS`, so that a last bit that machines disagree on dies out instead of growing."""
+    return np.rint(state * GRAINS) / GRAINS

@@ -8,9 +8,18 @@ from typing import Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from views_dagster.calendar import first_day, to_key
-from views_dagster.conflict.demo_geography import COLUMNS, REGIONS, WORLD_FIRST, WORLD_LAST, DemoMap, demo_map, invented_name
+from views_dagster.conflict.demo_geography import (
+    COLUMNS,
+    REGIONS,
+    WORLD_FIRST,
+    WORLD_LAST,
+    DemoMap,
+    demo_map,
+    invented_name,
+)
 from views_dagster.conflict.demo_violence import FOCI, RawEvents, simulate
 from views_dagster.conflict.ucdp_events import EVENT_SCHEMA
 from views_dagster.errors import SourceError
@@ -33,8 +42,8 @@ def require_covered(first: int, last: int) -> None:
     """SourceError unless `WORLD_FIRST` <= first <= last <= `WORLD_LAST`."""
     if not WORLD_FIRST <= first <= last <= WORLD_LAST:
         raise SourceError(
-            f"the demo world has months {to_key(WORLD_FIRST)}..{to_key(WORLD_LAST)}, not {to_key(first)}..{to_key(last)}; "
-            "ask for months inside, or point the source at real data"
+            f"the demo world has months {to_key(WORLD_FIRST)}..{to_key(WORLD_LAST)}, not "
+            f"{to_key(first)}..{to_key(last)}; ask for months inside, or point the source at real data"
         )
 
 
@@ -90,7 +99,7 @@ def _publish(world: DemoMap, events: RawEvents, seed: int) -> pl.DataFrame:
     return frame.select(pl.col(name).cast(dtype) for name, dtype in EVENT_SCHEMA.items())
 
 
-def _held_until(world: DemoMap) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def _held_until(world: DemoMap) -> NDArray[np.int64]:
     """(T, R) index of the last month in which each region's holder is still that of the month."""
     months = len(world.holder)
     changes = np.where(world.holder[1:] != world.holder[:-1], np.arange(months - 1)[:, None], months - 1)
@@ -101,14 +110,15 @@ def _held_until(world: DemoMap) -> np.ndarray[tuple[int, int], np.dtype[np.int64
 def _actors(
     world: DemoMap,
     events: RawEvents,
-    region: np.ndarray[tuple[int], np.dtype[np.int64]],
-    country: np.ndarray[tuple[int], np.dtype[np.int64]],
+    region: NDArray[np.int64],
+    country: NDArray[np.int64],
     seed: int,
 ) -> dict[str, pl.Series]:
     """`conflict_name`, `side_a` and `side_b` in UCDP's manner; each region has `FOCI` rebel groups and `FOCI` feuds."""
     rng = np.random.Generator(np.random.PCG64(seed_for("demo_names", seed)))
     words = [invented_name(rng).capitalize() for _ in range(3 * REGIONS * FOCI)]
-    rebels = pl.Series([_GROUPS[index % len(_GROUPS)].format(word) for index, word in enumerate(words[: REGIONS * FOCI])])
+    groups = [_GROUPS[number % len(_GROUPS)].format(word) for number, word in enumerate(words[: REGIONS * FOCI])]
+    rebels = pl.Series(groups)
     militias = pl.Series(words[REGIONS * FOCI :])
     group = region * FOCI + events.faction
     names = pl.DataFrame(
@@ -125,19 +135,19 @@ def _actors(
     state_based, non_state = pl.col("kind") == 0, pl.col("kind") == 1
     attacker = pl.when(pl.col("faction") == 0).then(government).otherwise("rebels")
     stake = pl.when(pl.col("faction") < 3).then(pl.lit("Government")).otherwise(pl.lit("Territory"))
-    return names.select(
-        side_a=pl.when(state_based).then(government).when(non_state).then("one").otherwise(attacker),
-        side_b=pl.when(state_based).then("rebels").when(non_state).then("other").otherwise(pl.lit("Civilians")),
-        stake=stake,
-        country="country",
-        kind="kind",
-    ).select(
-        "side_a",
-        "side_b",
-        conflict_name=pl.when(state_based)
-        .then(pl.col("country") + ": " + pl.col("stake"))
-        .otherwise(pl.col("side_a") + " - " + pl.col("side_b")),
-    ).to_dict()
+    return (
+        names.select(
+            side_a=pl.when(state_based).then(government).when(non_state).then("one").otherwise(attacker),
+            side_b=pl.when(state_based).then("rebels").when(non_state).then("other").otherwise(pl.lit("Civilians")),
+            incompatibility=pl.when(state_based).then(pl.col("country") + ": " + stake),
+        )
+        .select(
+            "side_a",
+            "side_b",
+            conflict_name=pl.coalesce("incompatibility", pl.col("side_a") + " - " + pl.col("side_b")),
+        )
+        .to_dict()
+    )
 
 
 @lru_cache(maxsize=2)
@@ -150,7 +160,8 @@ def demo_countries(seed: int) -> pl.DataFrame:
     changed = (world.holder[1:] != world.holder[:-1]).any(axis=1)
     epoch = np.concatenate([[0], np.cumsum(changed)])
     maps = pl.concat(
-        _countries_of(world, int(number), int(month)) for number, month in zip(*np.unique(epoch, return_index=True), strict=True)
+        _countries_of(world, number, month)
+        for number, month in enumerate(np.unique(epoch, return_index=True)[1].tolist())
     )
     months = pl.DataFrame({"month_id": np.arange(WORLD_FIRST, WORLD_LAST + 1, dtype=np.int32), "epoch": epoch})
     return months.join(maps, on="epoch", how="left").drop("epoch").sort("month_id", "unit_id")

@@ -18,6 +18,7 @@ from views_dagster.errors import SourceError
 from views_dagster.sources.base import RawMonths
 
 PUBLIC_API: Final = "https://ucdpapi.pcr.uu.se/api"
+QUICK_TIMEOUT_S: Final = 10.0
 
 
 def _root_url(text: str) -> str:
@@ -84,7 +85,7 @@ class UcdpApi(EventReader):
             SourceError: the API fails or refuses, a release is unknown, empty or breaks its schema, or a month is not
                 out. Which months are out is settled before any release is fetched.
         """
-        with self._client() as client:
+        with self._client(retries=self.retries, timeout_s=self.timeout_s) as client:
             versions = [self.version, *self._candidates_for(client, last)]
             require_coverage([coverage_of(version) for version in versions], first, last)
             releases = [self._release(client, version) for version in versions]
@@ -98,12 +99,13 @@ class UcdpApi(EventReader):
     def latest_month(self) -> int:
         """Month id of the newest month that is out, from requests for one event each.
 
-        The newest month seen is remembered, so that while nothing new is out each further call costs one request.
+        The newest month seen is remembered, so that while nothing new is out each further call costs one request. None
+        is repeated: who waits for a new month asks again anyway, and a sensor has a minute to answer.
 
         Raises:
             SourceError: the API fails or refuses, or the annual release is unknown.
         """
-        with self._client() as client:
+        with self._client(retries=0, timeout_s=min(self.timeout_s, QUICK_TIMEOUT_S)) as client:
             if self.candidates is not True:
                 return self._newest_configured(client)
             known = self._newest_configured(client) if self._newest_seen is None else self._newest_seen
@@ -161,14 +163,14 @@ class UcdpApi(EventReader):
             "configure a release that is out, such as 25.1 (annual) or 25.0.9 (Candidate of September 2025)"
         )
 
-    def _client(self) -> UcdpClient:
+    def _client(self, *, retries: int, timeout_s: float) -> UcdpClient:
         return UcdpClient(
             base_url=self.base_url,
             token=self._token(),
             token_env=self.token_env,
             page_size=self.page_size,
-            timeout_s=self.timeout_s,
-            retries=self.retries,
+            timeout_s=timeout_s,
+            retries=retries,
             max_pages=self.max_pages,
             sleep=self._sleep,
         )

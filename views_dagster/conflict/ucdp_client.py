@@ -193,7 +193,10 @@ class UcdpClient:
                     wait_s = self._backoff(attempt) if error.wait_s is None else error.wait_s
                     log.warning("UCDP %s page %d: %s; again in %.1f s", version, number, failure, wait_s)
                     self.sleep(wait_s)
-        raise SourceError(f"UCDP API failed at {where}: {failure}, {self.retries + 1} times; nothing was stored")
+        attempts = self.retries + 1
+        raise SourceError(
+            f"UCDP API failed at {where}: {failure} (attempt {attempts} of {attempts}); nothing was stored"
+        )
 
     def _request(self, path: str, params: dict[str, int], where: str) -> bytes | None:
         import httpx

@@ -10,10 +10,10 @@ from typing import Final, Literal
 
 import polars as pl
 
-from views_dagster.calendar import describe_months, month_id_of
+from views_dagster.calendar import describe_months
 from views_dagster.errors import QuerysetError, SourceError
 from views_dagster.sources.base import Reader
-from views_dagster.sources.columns import typed
+from views_dagster.sources.columns import month_id_from, typed
 
 EVENT_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     "month_id": pl.Int32(),
@@ -60,7 +60,7 @@ _GRAIN_BITS: Final = 20
 
 def month_of(date: pl.Expr) -> pl.Expr:
     """Int32 month id of a date expression."""
-    return date.dt.year().cast(pl.Int32) * 12 + date.dt.month().cast(pl.Int32) + (month_id_of(0, 1) - 1)
+    return month_id_from(date.dt.year(), date.dt.month())
 
 
 def published_columns(available: Sequence[str]) -> list[str]:
@@ -181,7 +181,7 @@ def to_event_months(events: pl.DataFrame, *, dating: Dating) -> pl.DataFrame:
 
     Returns:
         Rows of `EVENT_MONTH_SCHEMA`. The parts are multiples of 2^-20 of a death and add up, in any order, to exactly
-        the event's deaths; sums over any number of events are exact as well.
+        the event's deaths (and shares to 1); sums over any number of events are exact as well.
     """
     if dating == "split_by_day":
         inside = month_of(pl.col("date_end")) == pl.col("month_id")
@@ -206,8 +206,8 @@ def _split(events: pl.DataFrame) -> pl.DataFrame:
         rows.with_columns(through=through, before=before)
         .with_columns(
             month_of(pl.col("first_of_month")).alias("month_id"),
-            ((pl.col("through") - pl.col("before")) / pl.col("days")).alias("share"),
-            *(_part(name, "through") - _part(name, "before") for name in DEATHS),
+            (_part(pl.lit(1), "through") - _part(pl.lit(1), "before")).alias("share"),
+            *(_part(pl.col(name), "through") - _part(pl.col(name), "before") for name in DEATHS),
         )
         .select(pl.col(n).cast(t) for n, t in EVENT_MONTH_SCHEMA.items())
     )
@@ -217,11 +217,11 @@ def _days_between(start: str, end: str | pl.Expr) -> pl.Expr:
     return ((pl.col(end) if isinstance(end, str) else end) - pl.col(start)).dt.total_days()
 
 
-def _part(deaths: str, elapsed: str) -> pl.Expr:
-    """Deaths of the event's first `elapsed` days, rounded down to the grain; their differences telescope exactly."""
-    whole, rest, days = pl.col(deaths) // pl.col("days"), pl.col(deaths) % pl.col("days"), pl.col("days")
-    grains = (rest * pl.col(elapsed) * 2**_GRAIN_BITS) // days
-    return (whole * pl.col(elapsed)).cast(pl.Float64) + grains.cast(pl.Float64) / 2**_GRAIN_BITS
+def _part(amount: pl.Expr, elapsed: str) -> pl.Expr:
+    """What falls on the event's first `elapsed` days, rounded down to the grain; such values' differences are exact."""
+    days = pl.col("days")
+    grains = (amount % days * pl.col(elapsed) * 2**_GRAIN_BITS) // days
+    return (amount // days * pl.col(elapsed)).cast(pl.Float64) + grains.cast(pl.Float64) / 2**_GRAIN_BITS
 
 
 def require_every_month(rows: pl.DataFrame, first: int, last: int, *, origin: str) -> None:

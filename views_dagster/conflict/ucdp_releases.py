@@ -78,6 +78,8 @@ def coverage_of(version: str) -> Coverage:
 def whole_years(events: pl.DataFrame) -> Coverage:
     """Coverage of an annual release whose version is unknown: the whole years from its first event to its last."""
     months = events["month_id"].drop_nulls().to_numpy()
+    if len(months) == 0:
+        raise SourceError("no event of the annual release has a date_start; fetch it again")
     first_year, _ = year_month(int(months.min()))
     last_year, _ = year_month(int(months.max()))
     return Coverage(month_id_of(first_year, 1), month_id_of(last_year, 12), annual=True)

@@ -45,7 +45,8 @@ class _Rule:
         check, table, statistic: what is tested, where.
         warning, error: settings that hold the thresholds, or the thresholds themselves.
         limit: instead of thresholds, the column that holds each row's own limit (a warning).
-        reach: instead of every row, rows beyond this setting are counted, and `warning` and `error` are the shares of rows allowed.
+        reach: instead of every row, rows beyond this setting are counted, and `warning` and `error` are the shares of
+            rows allowed.
         shown: other columns of the table that explain a bad row.
         native: the expectation looks at the month's own rows and not at the table, which only explains it.
     """
@@ -138,15 +139,15 @@ def check_input(
     """Test one month of a table against its recent history.
 
     Args:
-        window: `month_id`, `unit_id` and numeric columns; rows of `month` and of the months before it. Later months, months
-            before the history and non-numeric columns are left out.
+        window: `month_id`, `unit_id` and numeric columns; rows of `month` and of the months before it. Later months,
+            months before the history and non-numeric columns are left out.
         month: month id to test.
         settings: thresholds; the defaults where None.
         columns: names the month must have; where None, those of the window.
 
     Returns:
-        One result for each of `INPUT_CHECKS`, in that order. A check that has nothing to go by (no history, no last month,
-        too few values) passes with a note.
+        One result for each of `INPUT_CHECKS`, in that order. A check that has nothing to go by (no history, no last
+        month, too few values) passes with a note.
 
     Raises:
         PanelError: the window has no keys or no numeric column.

@@ -16,8 +16,8 @@ class CheckResult:
     Attributes:
         name: the check, a key of the suite's table of checks.
         passed: whether every expectation of the check was met.
-        severity: of a failed check, the worst of its failed expectations (`error` blocks, `warning` informs); of a passed one,
-            the worst it could have had.
+        severity: of a failed check, the worst of its failed expectations (`error` blocks, `warning` informs); of a
+            passed one, the worst it could have had.
         figures: the numbers that were tested.
         thresholds: what they were tested against, under the names of the settings.
         description: what the check tests, in one sentence.

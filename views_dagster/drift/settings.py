@@ -16,7 +16,8 @@ Count = Annotated[int, Field(ge=0)]
 class InputDriftSettings(BaseModel):
     """Thresholds of the input checks.
 
-    Errors: structure, infinite_values. Warnings: zeros, zeros_by_unit, new_negatives, kl_divergence, ks_distance, new_units.
+    Errors: structure, infinite_values. Warnings: new_units, zeros, zeros_by_unit, new_negatives, kl_divergence,
+    ks_distance.
     Warnings that become errors further out: missing_units, completeness, missing_by_column, missing_by_unit,
     zeros_by_column (a column that goes silent), unchanged_month, extremes.
     """
@@ -31,15 +32,15 @@ class InputDriftSettings(BaseModel):
         0.9,
         gt=0.5,
         le=1,
-        description="a share is typical of history between its quantiles 1 - this and this over the months; changes are "
-        "measured from that range, so that a lasting step stops warning and one bad month hides nothing",
+        description="a share is typical of history between its quantiles 1 - this and this over the months; changes "
+        "are measured from that range, so that a lasting step stops warning and one bad month hides nothing",
     )
     noise_level: float = Field(
         1e-4,
         gt=0,
         lt=0.1,
-        description="no change of distribution or zeros counts that chance alone exceeds with this probability, at the "
-        "number of values the column has",
+        description="no change of a column's distribution counts that chance alone would exceed with this probability, "
+        "given how many values it has",
     )
     ignore: tuple[str, ...] = Field((), description="columns that are not tested")
 
@@ -69,15 +70,16 @@ class InputDriftSettings(BaseModel):
     missing_by_unit_error: Share = Field(0.1, description="share of hit units beyond which the month is wrong")
 
     zeros_warning: Positive = Field(
-        0.2, description="Cohen's h between the share of zeros of the whole month and its typical range"
+        0.1, description="Cohen's h between the share of zeros of the whole month and its typical range"
     )
     zeros_by_column_warning: Positive = Field(
-        0.3, description="Cohen's h between a column's share of zeros and its typical range"
+        0.2, description="Cohen's h between a column's share of zeros and its typical range"
     )
     min_active_units: int = Field(
         5,
         ge=1,
-        description="a column that is typically non-zero (or changes) in this many units and now in none is silent (or unchanged)",
+        description="a column that is typically non-zero (or changes) in this many units and now in none is silent "
+        "(or unchanged)",
     )
     zeros_by_unit_share: Share = Field(
         0.5, description="a unit is hit when more than this share of its never-zero columns are zero"
@@ -102,13 +104,14 @@ class InputDriftSettings(BaseModel):
     )
     outlier_reach: Positive = Field(
         3.0,
-        description="the robust range is the 1 % to 99 % quantiles of history, widened by this many times their distance",
+        description="the robust range is the 1 % to 99 % quantiles of history, widened by this many times their "
+        "distance (or the median, where that is larger)",
     )
     new_negatives_warning: Count = Field(0, description="how many values may be negative in columns that never were")
     news_share: Share = Field(
         0.05,
-        description="distributions are tested only in columns where at least this share of the non-zero values differs from "
-        "last month's, so that a yearly column is tested when its year comes in",
+        description="distributions are tested only in columns where at least this share of the non-zero values differs "
+        "from last month's, so that a yearly column is tested when its year comes in",
     )
     kl_divergence_warning: Positive = Field(
         0.5, description="Kullback-Leibler divergence, in nats, of a column's non-zero values from history's"
@@ -118,7 +121,8 @@ class InputDriftSettings(BaseModel):
         0.01,
         gt=0,
         lt=0.5,
-        description="smoothing: weight given to empty inner bins together, and to the two tails beyond history together",
+        description="smoothing: weight given to empty inner bins together, and to the two tails beyond history "
+        "together",
     )
     ks_distance_warning: Share = Field(
         0.3, description="Kolmogorov-Smirnov distance of a column's non-zero values from history's"
@@ -154,7 +158,8 @@ class OutputDriftSettings(BaseModel):
     )
     unit_change: Positive = Field(
         0.7,
-        description="a unit has changed when its mean of log(1 + forecast mean) moved this far; 0.7 is about double or half",
+        description="a unit has changed when its mean of log(1 + forecast mean) moved this far; 0.7 is about double "
+        "or half",
     )
     changed_units_warning: Share = Field(0.05, description="share of units that may have changed")
     high_level: Positive = Field(25.0, description="a unit is high when the mean forecast over its months reaches this")

@@ -147,7 +147,9 @@ def _typical(shares: Array, share: float) -> tuple[Array, Array]:
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Array:
-    return np.divide(part, whole, out=np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan), where=whole > 0)
+    shares: Array = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
 
 
 def _by_column(
@@ -177,9 +179,8 @@ def _by_column(
         table["missing_rise"] = np.maximum(missing[-1] - table["missing_typical"], 0)
         low, high = _typical(zeros[:-1], settings.typical_share)
         table |= {"zeros_low": low, "zeros_high": high, "zeros_effect": np.abs(cohens_h(zeros[-1], low, high))}
-        table["zeros_limit"] = np.maximum(
-            settings.zeros_by_column_warning, _share_noise(settings, np.maximum(known_count[-1], 1))
-        )
+        table["zeros_limit"] = _zeros_limit(settings.zeros_by_column_warning, known_count[-1].astype(np.float64))
+        table["zeros_effect"][np.isnan(table["zeros_limit"])] = np.nan
         active = _typical(nonzero_count[:-1].astype(np.float64), settings.typical_share)[0] >= settings.min_active_units
         table["silent"] = np.where(active & (known_count[-1] > 0), nonzero_count[-1] == 0, np.nan)
         table["unchanged"] = _unchanged(values, known, settings)
@@ -188,15 +189,14 @@ def _by_column(
     return frame, partitions
 
 
-def _share_noise(settings: InputDriftSettings, values: NDArray[np.int64]) -> Array:
-    """Cohen's h that chance exceeds with probability `noise_level` among `values` independent values (variance 1 / n)."""
-    from scipy.special import ndtri
-
-    return np.asarray(-ndtri(settings.noise_level / 2) / np.sqrt(values), dtype=np.float64)
+def _zeros_limit(threshold: float, counts: Array) -> Array:
+    """The threshold of h, or three standard errors (1 / sqrt(n)) where that is more; NaN for too few values."""
+    some = counts >= MIN_VALUES
+    return np.where(some, np.maximum(threshold, 3 / np.sqrt(np.where(some, counts, 1))), np.nan)
 
 
 def _unchanged(values: Array, known: NDArray[np.bool_], settings: InputDriftSettings) -> Array:
-    """(P,) 1 where a column that moves every month repeats last month in every unit, 0 where it moved, NaN for others."""
+    """(P,) 1 where a column that moves every month repeats last month in every unit, 0 where not, NaN for others."""
     both = known[1:] & known[:-1]
     changed = (both & (values[1:] != values[:-1])).sum(axis=1)
     moves = _typical(changed[:-1].astype(np.float64), settings.typical_share)[0] >= settings.min_active_units
@@ -285,7 +285,8 @@ def _overall(window: Window, settings: InputDriftSettings, judged: bool, columns
         lows, highs = _typical(zeros[:-1, None], settings.typical_share)
         low, high = float(lows[0]), float(highs[0])
         effect = float(np.abs(cohens_h(zeros[-1:], lows, highs))[0])
-        limit = max(settings.zeros_warning, float(_share_noise(settings, np.maximum(known_cells[-1:], 1))[0]))
+        limit = float(_zeros_limit(settings.zeros_warning, known_cells[-1:].astype(np.float64))[0])
+        effect = effect if np.isfinite(limit) else None
     row = {
         "rows": float(window.rows.height),
         "units": float(now.sum()),

@@ -1,7 +1,7 @@
 """The verdicts: Great Expectations suites over pandas batches, one `validate` call a batch.
 
-A check is the conjunction of its expectations. Each carries the check's name in `meta` and a Great Expectations severity:
-`critical` where its failure is an error, `warning` where it is a warning.
+A check is the conjunction of its expectations. Each carries the check's name in `meta` and a Great Expectations
+severity: `critical` where its failure is an error, `warning` where it is a warning.
 """
 
 import os
@@ -40,7 +40,7 @@ def validate(batches: Mapping[str, pl.DataFrame], expectations: Sequence[Expecte
     """Outcomes by check. One ephemeral context, one suite and one `validate` call for each batch that has expectations.
 
     Raises:
-        RuntimeError: an expectation could not be evaluated; a check that did not run must not look like one that passed.
+        RuntimeError: an expectation could not be evaluated; a check that did not run must not look as if it passed.
     """
     # Read when great_expectations is first imported; without it every context reports to a server.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"

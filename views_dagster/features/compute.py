@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from views_dagster.calendar import describe_months, to_key
 from views_dagster.errors import MissingMonthsError, QuerysetError
 from views_dagster.features.querysets import ColumnSpec, Queryset
-from views_dagster.features.transforms import Neighbours
+from views_dagster.features.registry import Neighbours
 from views_dagster.sources.base import Reader
 
 EXISTS = "exists"
@@ -185,7 +185,7 @@ def compute(
 def place(
     name: str, source: Reader, raw: pl.LazyFrame, level: str, columns: list[str], grid: Grid, first: int, last: int
 ) -> tuple[list[pl.Series], Outside]:
-    """`columns` of a source as grid columns named `<source>.<column>`, and what of months `first..last` was left out."""
+    """`columns` of a source as grid columns named `<source>.<column>`, and what of months `first..last` is left out."""
     raw = raw.filter(pl.col("month_id") <= last)
     began = require_months(raw.select(pl.col("month_id").unique()).collect()["month_id"], last, f"raw rows of {name}")
     panel = (

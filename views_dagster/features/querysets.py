@@ -11,8 +11,9 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+import views_dagster.features.transforms  # noqa: F401  importing them registers them
 from views_dagster.errors import QuerysetError
-from views_dagster.features.transforms import TRANSFORMS, Transform
+from views_dagster.features.registry import TRANSFORMS, Transform
 from views_dagster.panel import KEYS
 from views_dagster.sources.base import Reader
 

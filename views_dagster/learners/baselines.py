@@ -36,17 +36,7 @@ class FittedOnHistory(BaseModel, FittedModel):
         """Draws (U, K, S) of the units `panel.current` and of `self.steps`; the panel has been checked."""
 
     def predict(self, panel: Panel, *, draws: int, seed: int) -> Forecast:
-        check_history(panel)
-        if panel.feature_names != self.feature_names:
-            raise PanelError(
-                f"the model was trained on features {list(self.feature_names)}, "
-                f"the panel has {list(panel.feature_names)}"
-            )
-        if panel.origin < self.origin:
-            raise PanelError(
-                f"the model has seen {to_key(self.origin)}, it may not forecast from {to_key(panel.origin)}; "
-                "train it on an earlier month"
-            )
+        check_forecastable(panel, feature_names=self.feature_names, trained_until=self.origin)
         return Forecast(
             origin=panel.origin,
             units=panel.units[panel.current],
@@ -87,6 +77,24 @@ def check_history(panel: Panel) -> None:
         raise PanelError(
             f"feature {panel.feature_names[feature]} is NaN or infinite in {to_key(panel.origin)} for unit "
             f"{panel.units[panel.current[unit]]}; end its transforms with fill and replace_na"
+        )
+
+
+def check_forecastable(panel: Panel, *, feature_names: tuple[str, ...], trained_until: int) -> None:
+    """Refuse a panel that a model with these features, trained until that month id, cannot forecast from.
+
+    Raises:
+        PanelError: what `check_history` raises; other features or another order of them; an origin before training's.
+    """
+    check_history(panel)
+    if panel.feature_names != feature_names:
+        raise PanelError(
+            f"the model was trained on features {list(feature_names)}, the panel has {list(panel.feature_names)}"
+        )
+    if panel.origin < trained_until:
+        raise PanelError(
+            f"the model has seen {to_key(trained_until)}, it may not forecast from {to_key(panel.origin)}; "
+            "train it on an earlier month"
         )
 
 

@@ -14,10 +14,12 @@ from views_dagster.errors import ArtifactError
 from views_dagster.learners.base import FittedModel, Learner
 from views_dagster.learners.baselines import Average, Conflictology, Locf, Zero
 from views_dagster.learners.climatology import NegativeBinomialClimatology
+from views_dagster.learners.hurdle import Hurdle
+from views_dagster.learners.step_shift import StepShift
 from views_dagster.panel import Panel
 
 AnyLearner = Annotated[
-    Zero | Locf | Average | Conflictology | NegativeBinomialClimatology,
+    Zero | Locf | Average | Conflictology | NegativeBinomialClimatology | StepShift | Hurdle,
     Field(discriminator="kind"),
 ]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Verdict = Literal["passed", "warning", "error"]
 
 _DPI = 90
+_NAME_LENGTH = 29
 _INK = "#262626"
 _GREY = "#8a8a8a"
 _BANDS: Final = ((0.9, "#d6e4f2"), (0.8, "#a9cbe6"), (0.5, "#6ba5d3"))
@@ -83,7 +84,18 @@ def fan_chart(
     chosen = list(units) if units is not None else hardest_hit(forecast, history, value=value, count=6)
     columns = min(3, len(chosen))
     rows = math.ceil(len(chosen) / columns)
-    figure = Figure(figsize=(1.2 + 3.5 * columns, 1.3 + 2.15 * rows), dpi=_DPI, layout="constrained")
+    legend_columns = (3, 4, 7)[columns - 1]
+    width, height = 0.9 + 3.5 * columns, 1.2 + 2.15 * rows + 0.2 * math.ceil(7 / legend_columns)
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    # Margins in inches: laying out by measuring every text takes as long as drawing.
+    figure.subplots_adjust(
+        left=0.75 / width,
+        right=1 - 0.15 / width,
+        top=1 - 0.65 / height,
+        bottom=(0.4 + 0.2 * math.ceil(7 / legend_columns)) / height,
+        wspace=0.06,
+        hspace=0.32,
+    )
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).reshape(-1)
     first = forecast.origin - history_months + 1
     shown = history.filter(pl.col("month_id") >= first).sort("unit_id", "month_id")
@@ -99,10 +111,10 @@ def fan_chart(
         axis.plot(after["month_id"], after[value], color=_INK, linestyle="none", marker="o", markersize=2.6)
         later = later or not after.is_empty()
         axis.axvline(forecast.origin + 0.5, color=_GREY, linewidth=0.8, linestyle=(0, (2, 2)))
-        axis.set_title((names or {}).get(unit, f"unit {unit}"), loc="left", fontsize=10, fontweight="bold", color=_INK)
-        axis.set_title(
-            f"forecast mean {_short(float(draws.mean(dtype=np.float64)))}", loc="right", fontsize=8, color=_MEAN
-        )
+        name = (names or {}).get(unit, f"unit {unit}")
+        shown_name = name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1].rstrip()}…"
+        axis.set_title(shown_name, loc="left", fontsize=10, fontweight="bold", color=_INK)
+        axis.set_title(f"mean {_short(float(draws.mean(dtype=np.float64)))}", loc="right", fontsize=8, color=_MEAN)
         _tidy(axis)
     for place, axis in enumerate(axes):
         axis.set_visible(place < len(chosen))
@@ -114,8 +126,10 @@ def fan_chart(
     )
     _month_axis(axes[0], first, last)
     _log_axis(axes[0], max(peak, float(np.quantile(forecast.draws[[position[u] for u in chosen]], 0.95, axis=2).max())))
-    figure.supylabel(measure, fontsize=9, color=_INK)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
+    figure.supylabel(measure, x=0.08 / width, fontsize=9, color=_INK)
+    figure.suptitle(
+        title, x=0.1 / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=12, fontweight="bold", color=_INK
+    )
     handles = [
         Line2D([], [], color=_INK, linewidth=1.1, label="observed"),
         *(
@@ -127,8 +141,59 @@ def fan_chart(
         Line2D([], [], color=_MEAN, linewidth=1.2, linestyle=(0, (4, 2)), label="mean"),
         *(Patch(color=colour, label=f"{mass:.0%} of draws") for mass, colour in reversed(_BANDS)),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=legend_columns, fontsize=8, frameon=False)
     return _png(figure)
+
+
+def thresholds_chart(gauges: Sequence[Gauge], *, title: str) -> bytes:
+    """One bar a gauge, in order from the top: its figure as a multiple of its threshold, the numbers beside it.
+
+    Bars end at twice the threshold; an arrow marks a figure beyond that, also one above a threshold of zero.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    figure = Figure(figsize=(9, 1.2 + 0.3 * max(1, len(gauges))), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(gauges))
+    ratios = np.array([_multiple(gauge.figure, gauge.threshold) for gauge in gauges])
+    axis.barh(places, np.minimum(ratios, 2), height=0.62, color=[_VERDICTS[gauge.verdict][0] for gauge in gauges])
+    for place, (ratio, gauge) in enumerate(zip(ratios, gauges, strict=True)):
+        beyond = "▸" if ratio > 2 else ""
+        sign = {"passed": "", "warning": "! ", "error": "✗ "}[gauge.verdict]
+        axis.annotate(
+            beyond, (2, place), xytext=(1, 0), textcoords="offset points", va="center", fontsize=9, color=_INK
+        )
+        axis.text(
+            2.08,
+            place,
+            f"{sign}{gauge.figure:.3g}  of  {gauge.threshold:.3g}",
+            va="center",
+            fontsize=8,
+            color=_INK,
+            fontweight="normal" if gauge.verdict == "passed" else "bold",
+        )
+    axis.axvline(1, color=_INK, linewidth=1)
+    axis.set_yticks(places, [gauge.name for gauge in gauges])
+    axis.set_ylim(len(gauges) - 0.4, -0.6)
+    axis.set_xlim(0, 2.6)
+    axis.set_xticks([0, 0.5, 1, 1.5, 2], ["0", "½", "threshold", "1½", "2 × threshold"])
+    _tidy(axis)
+    axis.grid(axis="y", visible=False)
+    axis.spines["bottom"].set_bounds(0, 2)
+    axis.tick_params(axis="y", length=0)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
+    present = {gauge.verdict for gauge in gauges}
+    handles = [Patch(color=colour, label=label) for name, (colour, label) in _VERDICTS.items() if name in present]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return _png(figure)
+
+
+def _multiple(figure: float, threshold: float) -> float:
+    """figure / threshold; above a threshold of zero infinite, at or below it 0."""
+    if threshold > 0:
+        return max(figure, 0) / threshold
+    return math.inf if figure > threshold else 0
 
 
 def _draw_fan(axis: "Axes", months: NDArray[np.int64], draws: NDArray[np.float32]) -> None:
@@ -187,10 +252,10 @@ def _short(number: float) -> str:
 
 
 def _png(figure: "Figure") -> bytes:
-    """The figure as a PNG of 64 colours, a third of the size of full colour; equal pictures are equal bytes."""
+    """The figure as a PNG of 256 colours, less than half the size of full colour; equal pictures are equal bytes."""
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png")
-    Image.open(full).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    figure.savefig(full, format="png", pil_kwargs={"compress_level": 1})
+    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()

@@ -4,22 +4,28 @@ from typing import Final
 
 import polars as pl
 
+from views_dagster.calendar import month_id_of
 from views_dagster.errors import SourceError
 
 _DATE_TEXT: Final = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 
 
+def month_id_from(year: pl.Expr, month: pl.Expr) -> pl.Expr:
+    """Int32 month ids of expressions of a year and a month 1..12."""
+    return year.cast(pl.Int32) * 12 + month.cast(pl.Int32) + (month_id_of(0, 1) - 1)
+
+
 def typed(values: pl.Series, wanted: pl.DataType, *, origin: str) -> pl.Series:
     """`values` as `wanted`: String, Date, Float64 or an integer type.
 
-    Text is stripped; an empty text and a NaN are null. Dates may carry a time of day, which is dropped. Whole numbers may be
-    written as floats (`3.0`).
+    Text is stripped; an empty text and a NaN are null. Dates may carry a time of day, which is dropped. Whole numbers
+    may be written as floats (`3.0`).
 
     Args:
         origin: what the column was read from, for messages.
 
     Raises:
-        SourceError: a value cannot be read as `wanted` without loss, or is infinite; names the column and the first such value.
+        SourceError: a value cannot be read as `wanted` without loss, or is infinite; names the column and the value.
     """
     if isinstance(wanted, pl.String):
         return values.cast(pl.String)

@@ -34,14 +34,19 @@ def _feed(digest: Hash, values: pl.Series) -> None:
 
 def _digest_ordered(frame: pl.DataFrame) -> str:
     digest = hashlib.sha256()
-    for values in frame.iter_columns():
+    for values in sorted(frame.iter_columns(), key=lambda column: column.name):
+        if values.null_count() == frame.height:
+            continue
         digest.update(f"{values.name}:{values.dtype}:{values.null_count()};".encode())
         _feed(digest, values)
     return digest.hexdigest()
 
 
 def digest_frame(frame: pl.DataFrame, keys: Sequence[str]) -> str:
-    """SHA-256 (hex) of names, types and values, with rows in the order of `keys`, which identify them."""
+    """SHA-256 (hex) of names, types and values, with rows in the order of `keys`, which identify them.
+
+    The order of columns does not count, nor do columns without a value: a table keeps those that it once had.
+    """
     return _digest_ordered(frame.sort(keys))
 
 

@@ -9,7 +9,7 @@ FIRST_MONTH = 121
 
 
 def panel_of(target: ArrayLike, features: ArrayLike | None = None) -> Panel:
-    """A panel from its target (M, U), NaN where a unit does not exist; units are 1..U; without features unless given."""
+    """A panel from its target (M, U), NaN where a unit does not exist; units are 1..U; no features unless given."""
     values = np.asarray(target, dtype=np.float32)
     months, units = values.shape
     columns = np.empty((months, units, 0)) if features is None else np.asarray(features)

@@ -50,7 +50,7 @@ def test_ties_keep_their_rank_over_steps_and_differ_between_units() -> None:
 
 
 def test_a_gap_in_the_template_is_ranked_among_the_units_other_values() -> None:
-    # The unit is unknown in 50 of 100 draws and 0..49 in the others: gaps must fall among them, neither all low nor high.
+    # The unit is unknown in 50 of 100 draws and 0..49 in the others: gaps fall among them, not all low nor high.
     template = np.full((1, 1, 100), NAN, dtype=np.float32)
     template[0, 0, ::2] = np.arange(50)
     shuffled = schaake_shuffle(np.arange(100, dtype=np.float32)[None, None], template, seed=0)[0, 0]

@@ -1,0 +1,48 @@
+# Two commands are enough: `make forecasts` and `make test`.
+MONTH ?= 2024-01
+FIRST ?= 1990-01
+PYTHON ?= python3.11
+SHELL := /bin/bash
+BIN := .venv/bin
+LOCAL := source $(BIN)/activate && source resources/local.env
+
+.PHONY: forecasts history release test check dev bench lock clean help
+.DEFAULT_GOAL := help
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/installed: requirements.lock pyproject.toml
+	@echo "Setting up .venv (once, a few minutes) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+forecasts: history release  ## Make a month's forecasts from raw data: MONTH=2024-01.
+	@echo
+	@$(LOCAL) && python -m views_dagster.reports.where_to_look $(MONTH)
+
+history: .venv/installed  ## Make raw data and features of every month up to MONTH.
+	@$(LOCAL) && dagster asset materialize --select 'group:raw_data or group:processed_features' \
+	  --partition-range $(FIRST)...$(MONTH)
+
+release: .venv/installed  ## Train, forecast and release MONTH; its history must be there.
+	@$(LOCAL) && dagster asset materialize \
+	  --select 'group:trained_artifacts or group:forecasts or group:ensembles' --partition $(MONTH)
+
+test: .venv/installed  ## Run the tests.
+	@$(LOCAL) && python -m pytest
+
+check: .venv/installed  ## Lint, format and types.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+dev: .venv/installed  ## Open the Dagster UI on http://127.0.0.1:3000.
+	@$(LOCAL) && dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+bench: .venv/installed  ## Print the figures behind every promise about speed and memory.
+	@$(LOCAL) && for script in benchmarks/*.py; do echo "== $$script"; python $$script; done
+
+lock: .venv/installed  ## Pin every dependency again after a change in pyproject.toml.
+	@$(BIN)/pip install --quiet uv && $(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev \
+	  --no-emit-index-url --output-file requirements.lock pyproject.toml

@@ -1,0 +1,97 @@
+"""The month's release: every deployed model and ensemble of the conflict system in one table, and its manifest."""
+
+import json
+from pathlib import Path
+from typing import cast
+
+import dagster as dg
+import polars as pl
+
+from resources.storage import ROW_KEYS, Storage
+from views_dagster import calendar
+from views_dagster.components import Ensemble, ForecastModel
+from views_dagster.components.catalogue import MONTHLY_FRESHNESS, MONTHS, entries
+from views_dagster.components.forecast_assets import FORECAST_KEYS
+from views_dagster.components.lineage import ancestry, vintage
+from views_dagster.components.metadata import frame_head
+from views_dagster.conflict.release import ROW_KEYS as RELEASE_KEYS
+from views_dagster.conflict.release import manifest, release_rows, release_table
+from views_dagster.forecasts import Forecast
+from views_dagster.storage.digests import combine, digest_months
+
+KEY = dg.AssetKey(["forecasts"])
+
+
+def deployed(context: dg.ComponentLoadContext, system: Path) -> list[dg.AssetKey]:
+    """Keys of the forecasts of every deployed model and ensemble of a system."""
+    models = entries(context, system, "models", ForecastModel)
+    ensembles = entries(context, system, "ensembles", Ensemble)
+    return [
+        dg.AssetKey([room, name])
+        for room, found in (("forecasts", models), ("ensembles", ensembles))
+        for name, entry in found.items()
+        if entry.attributes.maturity == "deployed"
+    ]
+
+
+@dg.definitions
+def release(context: dg.ComponentLoadContext) -> dg.Definitions:
+    """The asset `forecasts`."""
+    keys = deployed(context, context.path.parent / "conflict")
+    inputs = {"__".join(key.path): key for key in keys}
+
+    @dg.asset(
+        key=KEY,
+        group_name="forecasts",
+        description=(
+            "The month's release: one row a model, country, step and target with mean, median, quantiles, 90 % "
+            "highest-density interval and probabilities of at least 1, 25, 100 and 1000 deaths. The manifest beside it "
+            "names the vintage of everything it was made from and is written last."
+        ),
+        partitions_def=MONTHS,
+        ins={name: dg.AssetIn(key=key) for name, key in inputs.items()},
+        metadata={ROW_KEYS: list(RELEASE_KEYS)},
+        kinds={"deltalake"},
+        freshness_policy=MONTHLY_FRESHNESS,
+        required_resource_keys={"io_manager"},
+    )
+    def forecasts(context: dg.AssetExecutionContext, **upstream: pl.LazyFrame) -> dg.MaterializeResult[None]:
+        storage = cast(Storage, context.resources.io_manager)
+        month, instance = context.partition_key, context.instance
+        tables = {name: key.to_user_string() for name, key in inputs.items()}
+        rows = []
+        for name, table in tables.items():
+            frame = upstream[name].collect()
+            vintage(instance, table, month, combine(digest_months(frame, FORECAST_KEYS)))
+            first = frame.row(0, named=True)
+            rows.append(
+                release_rows(
+                    Forecast.from_frame(frame), model=first["model"], level=first["level"], target=first["target"]
+                )
+            )
+        released = release_table(rows)
+        version = storage.save(context.get_step_execution_context(), KEY, released, keys=["month_id", *RELEASE_KEYS])
+        made_from = ancestry(instance, set(tables.values()), month)
+
+        def room(name: str) -> dict[str, dict[str, object]]:
+            return {table: made_from[table] for table in sorted(made_from) if table.partition("/")[0] == name}
+
+        document = manifest(
+            month_id=calendar.from_key(month),
+            release={"table": "forecasts", "table_version": version, "rows": released.height},
+            models={table: {**made_from[table]} for table in sorted(made_from) if table.split("/")[0] in ("forecasts", "artifacts")},
+            ensembles=room("ensembles"),
+            features=room("features"),
+            raw=room("raw"),
+            code_version="",
+        )
+        address = storage.store.put(f"releases/{month}/manifest.json", json.dumps(document, indent=1).encode())
+        return dg.MaterializeResult(
+            metadata={
+                "models": len(tables),
+                "manifest": dg.MetadataValue.path(address),
+                "head": frame_head(released),
+            }
+        )
+
+    return dg.Definitions(assets=[forecasts])

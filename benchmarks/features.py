@@ -1,0 +1,141 @@
+"""How fast querysets are: each transform alone, and a whole queryset, on a grid of units and months.
+
+    python benchmarks/features.py            13,110 units x 436 months, the size of a grid-month system
+    python benchmarks/features.py 200 436    the size of a country-month system
+
+Prints wall seconds (best of three) for each transform on one column with 10 % unknown, then seconds and peak memory for
+thirty columns with neighbours.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from views_dagster.calendar import FIRST_MONTH
+from views_dagster.features.compute import compute
+from views_dagster.features.querysets import Queryset, parse_step
+from views_dagster.features.registry import Neighbours
+from views_dagster.sources.base import RawMonths, Reader
+
+CHAINS = (
+    ["replace_na(0)"],
+    ["fill"],
+    ["ln"],
+    ["gte(25)"],
+    ["tlag(1)"],
+    ["tlag(12)"],
+    ["delta(12)"],
+    ["moving_sum(12)"],
+    ["moving_average(12)"],
+    ["moving_average(60)"],
+    ["rollmax(12)"],
+    ["time_since"],
+    ["decay(24)"],
+    ["gte(25)", "time_since", "decay(24)"],
+    ["onset(12)"],
+    ["mean"],
+    ["demean"],
+    ["entropy(12)"],
+    ["countrylag"],
+)
+
+
+class Events(Reader):
+    """Raw rows that are a panel already."""
+
+    def columns(self, level: str) -> frozenset[str]:
+        return frozenset({"a", "b", "c"})
+
+    @property
+    def row_keys(self) -> tuple[str, ...]:
+        return ("month_id", "unit_id")
+
+    def read(self, first: int, last: int) -> RawMonths:
+        raise NotImplementedError
+
+    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+        return raw.select("month_id", "unit_id", "a", "b", "c")
+
+
+def best_of(run: Callable[[], Any], times: int = 3) -> float:
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def queryset() -> Queryset:
+    """Thirty columns like those of the conflict system."""
+
+    def column(name: str, *transforms: str) -> dict[str, Any]:
+        return {"from": f"events.{name}", "transforms": ["replace_na(0)", *transforms]}
+
+    columns = {}
+    for name in "abc":
+        columns |= {
+            f"ln_{name}": column(name, "ln"),
+            f"ln_{name}_lag": column(name, "ln", "tlag(1)", "replace_na(0)"),
+            f"ln_{name}_sum": column(name, "moving_sum(12)", "ln"),
+            f"{name}_average": column(name, "moving_average(36)"),
+            f"{name}_decay_1": column(name, "gte(1)", "time_since", "decay(24)", "replace_na(0)"),
+            f"{name}_decay_25": column(name, "gte(25)", "time_since", "decay(24)", "replace_na(0)"),
+            f"{name}_max": column(name, "rollmax(60)"),
+            f"{name}_delta": column(name, "delta(12)", "replace_na(0)"),
+            f"{name}_near": column(name, "countrylag", "ln"),
+            f"{name}_near_sum": column(name, "countrylag", "moving_sum(12)", "ln"),
+        }
+    return Queryset.model_validate(
+        {"level": "unit", "units": "units", "targets": {"target": column("a")}, "columns": columns}
+    )
+
+
+def main(units: int = 13110, months: int = 436) -> None:
+    generator = np.random.default_rng(0)
+    rows = units * months
+    counts = np.where(generator.random(rows) < 0.02, generator.integers(1, 500, rows), 0).astype(float)
+    month = np.tile(np.arange(months, dtype=np.int32), units)
+    known = pl.Series(generator.random(rows) < 0.9)
+    grid = pl.DataFrame({"month": month, "x": counts}).with_columns(x=pl.when(known).then("x"))
+    unit = np.repeat(np.arange(units, dtype=np.int64), months)
+    width = round(units**0.5)
+    offsets = np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1])
+    beside = (np.arange(units)[:, None] + offsets) % units
+    row, of = np.meshgrid(np.arange(rows), np.arange(len(offsets)), indexing="ij")
+    neighbours = Neighbours(row.ravel(), (beside[unit[row], of] * months + month[row]).ravel())
+    del row, of
+
+    print(f"{units} units x {months} months = {rows:,} rows, {pl.thread_pool_size()} threads")
+    for chain in CHAINS:
+        x = pl.col("x")
+        for step in map(parse_step, chain):
+            x = step.transform.apply(x, step.arguments, neighbours)
+        seconds = best_of(grid.lazy().select(x).collect)
+        print(f"{' > '.join(chain):36s} {seconds:7.3f} s")
+    del neighbours, grid
+
+    # Sparse events, and neighbours that are the same list object in every month.
+    lists = pl.DataFrame({"unit_id": np.arange(units, dtype=np.int64), "neighbours": beside.tolist()})
+    table = pl.DataFrame({"month_id": month + np.int32(FIRST_MONTH), "unit_id": unit})
+    events = table.with_columns(pl.Series(name, generator.permutation(counts)) for name in "abc")
+    events = events.filter(pl.sum_horizontal("a", "b", "c") > 0)
+    raw = {"units": table.join(lists, on="unit_id", maintain_order="left").lazy(), "events": events.lazy()}
+    last = FIRST_MONTH + months - 1
+    chosen = queryset()
+    start = time.perf_counter()
+    result, _ = compute(chosen, {"units": Events(), "events": Events()}, raw, FIRST_MONTH, last)
+    seconds = time.perf_counter() - start
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"queryset of {len(chosen.columns)} columns, {result.height:,} rows: {seconds:.2f} s, peak {gigabytes:.1f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

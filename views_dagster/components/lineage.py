@@ -1,0 +1,41 @@
+"""What a stored month was made from, read from the materialisations that Dagster recorded."""
+
+from typing import Any
+
+import dagster as dg
+
+from views_dagster.errors import MissingMonthsError
+
+
+def vintage(instance: dg.DagsterInstance, table: str, partition: str, digest: str | None = None) -> dict[str, Any]:
+    """Digest, table version and inputs of the newest materialisation of a table's month.
+
+    Args:
+        digest: of the rows at hand; they must be the ones that were recorded.
+
+    Raises:
+        MissingMonthsError: nothing is recorded for the month, or other rows are: its run was killed between storing the
+            rows and recording them, or the tables come from elsewhere.
+    """
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey.from_user_string(table), asset_partitions=[partition]), limit=1
+    ).records
+    materialization = found[0].asset_materialization if found else None
+    metadata = {name: value.value for name, value in (materialization.metadata if materialization else {}).items()}
+    if materialization is None or digest not in (None, metadata.get("digest")):
+        raise MissingMonthsError(
+            f"the rows of {table} for {partition} are not the ones that were recorded; make them again with:\n"
+            f"  dagster asset materialize --select '{table}' --partition {partition}"
+        )
+    return {name: metadata[name] for name in ("digest", "table_version", "read", "mlflow_run") if name in metadata}
+
+
+def ancestry(instance: dg.DagsterInstance, tables: set[str], partition: str) -> dict[str, dict[str, Any]]:
+    """`vintage` of `tables` and, through what each of them read, of everything they come from."""
+    known: dict[str, dict[str, Any]] = {}
+    waiting = set(tables)
+    while waiting:
+        table = waiting.pop()
+        known[table] = vintage(instance, table, partition)
+        waiting |= set(known[table].get("read", {})) - known.keys()
+    return known

@@ -1,0 +1,47 @@
+"""The code location: one builder that production, the command line and tests share."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+import assets
+from resources.notifications import Notifier
+from resources.storage import Storage
+from resources.tracking import Tracking
+
+PROJECT_ROOT = Path(assets.__file__).resolve().parents[1]
+HOME_VARIABLE = "VIEWS_HOME"
+
+
+def default_resources() -> dict[str, Any]:
+    """Resources as the environment configures them; without any setting, everything lives in `$VIEWS_HOME`, or `data/`."""
+    home = Path(os.environ.get(HOME_VARIABLE) or PROJECT_ROOT / "data").resolve()
+    return {
+        "io_manager": Storage(location=os.environ.get("VIEWS_TABLES") or str(home / "tables")),
+        "tracking": Tracking(
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home / "mlflow_artifacts"),
+        ),
+        "notifier": Notifier.from_environment(),
+    }
+
+
+def build_defs(resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
+    """Everything in the catalogue, with the resources of the environment except those given here."""
+    catalogue = dg.load_from_defs_folder(path_within_project=PROJECT_ROOT)
+    return dg.Definitions.merge(
+        catalogue,
+        dg.Definitions(
+            resources={**default_resources(), **(resources or {})},
+            executor=executor or dg.in_process_executor,
+        ),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dagster`, `dg` and the webserver load."""
+    return build_defs()

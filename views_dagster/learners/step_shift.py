@@ -1,0 +1,150 @@
+"""Step-shifted regression: for each step k a regressor learns the target k months ahead from a month's features.
+
+Here is how a level is learnt and predicted, also for the positive part of a hurdle. Distributions around a level are in
+`predictive`, the loop over steps and the files in `stepped`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from views_dagster.learners.predictive import DrawsFrom, Quantiles, Residuals
+from views_dagster.learners.regressors import Block, Estimator, Goal, Matrix
+from views_dagster.learners.scikit import Regressor
+from views_dagster.learners.stepped import (
+    FittedStep,
+    SteppedLearner,
+    SteppedModel,
+    StepRows,
+    log_recent_mean,
+    split_in_time,
+)
+from views_dagster.panel import Panel
+from views_dagster.seeds import seed_for
+
+LEVEL: Final = "level"
+FEWEST_ROWS: Final = 20
+"""With fewer rows to train or to hold out, a step forecasts the distribution of the outcomes it has seen."""
+
+
+class LevelLearner(SteppedLearner):
+    """A learner that predicts a level with a regressor and draws around it.
+
+    A level is a prediction on the log1p scale. Poisson and Tweedie regressors predict the mean of the target itself
+    (`transform: identity`); the level is log1p of that.
+    """
+
+    regressor: Regressor
+    transform: Literal["log1p", "identity"] = Field(default="log1p", description="scale on which the regressor fits")
+    anchor: int | None = Field(
+        default=None, ge=1, description="learn the change from the unit's mean over this many months, on the log scale"
+    )
+    draws_from: DrawsFrom = Residuals()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        block = self.regressor
+        if self.anchor is not None and self.transform != "log1p":
+            raise ValueError("anchor learns changes on the log scale: it needs transform log1p")
+        if block.positive_only and self.transform != "identity":
+            raise ValueError("a regressor with a log link already works on the log scale: give it transform identity")
+        if isinstance(self.draws_from, Quantiles) and "quantile" not in block.goals:
+            raise ValueError("draws_from quantiles needs lightgbm or HistGradientBoostingRegressor")
+        return self
+
+    def needed_months(self, step: int) -> int:
+        # The held-out scatter needs one month to train on, its outcome, and two months of outcomes after that.
+        return step + 1 if isinstance(self.draws_from, Quantiles) else 2 * step + 2
+
+    def anchors(self, panel: Panel) -> NDArray[np.float64]:
+        return super().anchors(panel) if self.anchor is None else log_recent_mean(panel, self.anchor)
+
+    def fit_level(self, step: int, rows: StepRows, matrix: Matrix, *, months: int, seed: int) -> FittedStep:
+        """Fit the regressor (for quantiles, one a probability) and the tables of the scatter around it."""
+        method = self.draws_from
+        if isinstance(method, Quantiles):
+            goals: dict[str, Goal] = {f"{LEVEL}-q{number}": q for number, q in enumerate(method.probabilities)}
+            if len(rows.rows) < FEWEST_ROWS:
+                outcomes = rows.outcome if len(rows.rows) else np.zeros(1)
+                return FittedStep({}, {"constant": np.log1p(np.quantile(outcomes, method.probabilities))})
+            estimators = {
+                name: self._estimator(rows, matrix, goal=goal, step=step, seed=seed) for name, goal in goals.items()
+            }
+            return FittedStep(estimators, {"constant": np.zeros(len(goals))})
+        known, held = split_in_time(rows, step=step, months=months, holdout=method.holdout)
+        if min(len(known.rows), len(held.rows)) < FEWEST_ROWS:
+            outcomes = rows.outcome if len(rows.rows) else np.zeros(1)
+            constant = np.log1p(outcomes).mean(keepdims=True)
+            tables = method.tabulate(np.broadcast_to(constant, outcomes.shape), outcomes)
+            return FittedStep({}, {"constant": constant, **tables})
+        earlier = self._estimator(known, matrix, goal="mean", step=step, seed=seed)
+        tables = method.tabulate(self._level(earlier, matrix.features[held.rows], held.anchor), held.outcome)
+        latest = self._estimator(rows, matrix, goal="mean", step=step, seed=seed)
+        return FittedStep({LEVEL: latest}, {"constant": np.zeros(1), **tables})
+
+    def level_quantiles(
+        self,
+        fitted: FittedStep,
+        features: NDArray[np.float32],
+        anchor: NDArray[np.float64],
+        probabilities: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """(U, S) outcomes at `probabilities` (U, S) of what `fit_level` learnt."""
+        fitters = [estimator for name, estimator in fitted.estimators.items() if name.split("-")[0] == LEVEL]
+        if fitters:
+            levels = np.stack([self._level(estimator, features, anchor) for estimator in fitters], axis=1)
+        else:
+            levels = np.broadcast_to(fitted.tables["constant"], (len(features), len(fitted.tables["constant"])))
+        if isinstance(self.draws_from, Quantiles):
+            return self.draws_from.quantiles(levels, probabilities)
+        return self.draws_from.quantiles(levels[:, 0], fitted.tables, probabilities)
+
+    def _estimator(self, rows: StepRows, matrix: Matrix, *, goal: Goal, step: int, seed: int) -> Estimator:
+        kept, weight = self.thinned(rows, seed=seed)
+        outcome = kept.outcome if self.transform == "identity" else np.log1p(kept.outcome) - kept.anchor
+        return matrix.fit(kept.rows, outcome, weight, goal=goal, seed=seed_for(seed, LEVEL))
+
+    def _level(
+        self, estimator: Estimator, features: NDArray[np.float32], anchor: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        predicted = estimator.predict(features)
+        return np.log1p(np.maximum(predicted, 0.0)) if self.transform == "identity" else predicted + anchor
+
+
+class StepShift(LevelLearner):
+    """One regressor a step, and draws around its prediction."""
+
+    kind: Literal["step_shift"] = "step_shift"
+
+    def blocks(self) -> Mapping[str, Block]:
+        return {LEVEL: self.regressor}
+
+    def fit_step(
+        self, step: int, rows: StepRows, matrices: Mapping[str, Matrix], *, months: int, seed: int
+    ) -> FittedStep:
+        return self.fit_level(step, rows, matrices[LEVEL], months=months, seed=seed)
+
+    def quantiles(
+        self,
+        fitted: FittedStep,
+        features: NDArray[np.float32],
+        anchor: NDArray[np.float64],
+        probabilities: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        grid = np.broadcast_to(probabilities, (len(features), len(probabilities)))
+        return self.level_quantiles(fitted, features, anchor, grid)
+
+    def fit(self, panel: Panel, *, steps: Sequence[int], seed: int) -> "FittedStepShift":
+        return FittedStepShift.trained(self, panel, steps=steps, seed=seed)
+
+    def fitted_type(self) -> type["FittedStepShift"]:
+        return FittedStepShift
+
+
+class FittedStepShift(SteppedModel):
+    """A trained `StepShift`."""
+
+    learner_type: ClassVar[type[SteppedLearner]] = StepShift

@@ -1,0 +1,48 @@
+"""Frames and pictures as Markdown, which asset metadata and reports show in place."""
+
+import base64
+
+import polars as pl
+
+_ITEMS = 3
+
+
+def markdown_table(frame: pl.DataFrame, rows: int = 10) -> str:
+    """The first `rows` rows as a Markdown table: four significant digits, numbers on the right, long lists shortened.
+
+    A last line says how many rows there are where not all of them are shown.
+    """
+    numeric = [dtype.is_numeric() for dtype in frame.dtypes]
+    lines = [
+        _line([_escape(name) for name in frame.columns]),
+        _line(["---:" if number else "---" for number in numeric]),
+        *(_line([_cell(value) for value in row]) for row in frame.head(rows).iter_rows()),
+    ]
+    if frame.height > rows:
+        lines += ["", f"{rows:,} of {frame.height:,} rows"]
+    return "\n".join(lines)
+
+
+def png_markdown(png: bytes, alt: str) -> str:
+    """A picture as Markdown that holds the picture itself (a data URI); `alt` is read where it cannot be shown."""
+    text = _escape(alt).replace("[", "(").replace("]", ")")
+    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | pl.Series):
+        items = [_cell(item) for item in value[:_ITEMS]]
+        return f"[{', '.join(items)}{f', … {len(value)}' if len(value) > _ITEMS else ''}]"
+    return _escape(str(value))
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,37 @@
+"""Markdown of frames and pictures."""
+
+import base64
+
+import polars as pl
+
+from views_dagster.reports.tables import markdown_table, png_markdown
+
+
+def test_a_table_by_hand() -> None:
+    frame = pl.DataFrame(
+        {
+            "unit_id": [57, 99, 12],
+            "name": ["a|b", None, "c\nd"],
+            "mean": [0.123456, 1e21, 2.0],
+            "draws": [[0.0, 1.0, 2.0, 3.0], [5.0], []],
+        }
+    )
+    assert markdown_table(frame, rows=2).splitlines() == [
+        "| unit_id | name | mean | draws |",
+        "| ---: | --- | ---: | --- |",
+        "| 57 | a\\|b | 0.1235 | [0, 1, 2, … 4] |",
+        "| 99 |  | 1e+21 | [5] |",
+        "",
+        "2 of 3 rows",
+    ]
+    assert markdown_table(frame).splitlines()[-1] == "| 12 | c d | 2 | [] |"
+
+
+def test_a_frame_without_rows_shows_its_columns() -> None:
+    assert markdown_table(pl.DataFrame(schema={"a": pl.Int64})) == "| a |\n| ---: |"
+
+
+def test_a_picture_carries_itself() -> None:
+    text = png_markdown(b"\x89PNG", "fan [chart]")
+    assert text.startswith("![fan (chart)](data:image/png;base64,")
+    assert base64.b64decode(text.split(",")[1].rstrip(")")) == b"\x89PNG"
