@@ -20,6 +20,8 @@ from views_dagster.forecasts import Forecast
 from views_dagster.storage.digests import combine, digest_months
 
 KEY = dg.AssetKey(["forecasts"])
+MANIFESTS = "release_manifests"
+MANIFEST_SCHEMA = {"month_id": pl.Int32(), "manifest": pl.String()}
 
 
 def deployed(context: dg.ComponentLoadContext, system: Path) -> list[dg.AssetKey]:
@@ -58,6 +60,7 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
     def forecasts(context: dg.AssetExecutionContext, **upstream: pl.LazyFrame) -> dg.MaterializeResult[None]:
         storage = cast(Storage, context.resources.io_manager)
         month, instance = context.partition_key, context.instance
+        month_id = calendar.from_key(month)
         tables = {name: key.to_user_string() for name, key in inputs.items()}
         rows = []
         for name, table in tables.items():
@@ -77,7 +80,7 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
             return {table: made_from[table] for table in sorted(made_from) if table.partition("/")[0] == name}
 
         document = manifest(
-            month_id=calendar.from_key(month),
+            month_id=month_id,
             release={"table": "forecasts", "table_version": version, "rows": released.height},
             models={table: {**made_from[table]} for table in sorted(made_from) if table.split("/")[0] in ("forecasts", "artifacts")},
             ensembles=room("ensembles"),
@@ -85,11 +88,12 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
             raw=room("raw"),
             code_version="",
         )
-        address = storage.store.put(f"releases/{month}/manifest.json", json.dumps(document, indent=1).encode())
+        written = pl.DataFrame({"month_id": [month_id], "manifest": [json.dumps(document)]}, MANIFEST_SCHEMA)
+        storage.store.write(MANIFESTS, written, [month_id], {"dagster_run_id": context.run_id})
         return dg.MaterializeResult(
             metadata={
                 "models": len(tables),
-                "manifest": dg.MetadataValue.path(address),
+                "manifest": dg.MetadataValue.json(document),
                 "head": frame_head(released),
             }
         )

@@ -193,7 +193,7 @@ def self_test(
     """Run the suites on good data and on every perturbation of it.
 
     Returns:
-        One row a perturbation and, first, one a suite on good data (`check` is null): `suite`, `check`, `fault`, `fired`
+        One row a perturbation and, first, one a suite on good data (`check` null): `suite`, `check`, `fault`, `fired`
         (the checks that failed, comma separated), `passed` (whether exactly the meant check failed; none on good data).
     """
 

@@ -83,8 +83,9 @@ class Hurdle(LevelLearner):
             event = (kept.outcome > 0).astype(np.float64)
             return matrix.fit(kept.rows, event, weight, goal="probability", seed=seed_for(seed, CHANCE))
 
-        raw = _logit(classifier(known).predict(matrix.features[held.rows]))
-        calibration = platt(raw, held.outcome > 0)
+        sample, weight = self.thinned(held, seed=seed)
+        raw = _logit(classifier(known).predict(matrix.features[sample.rows]))
+        calibration = platt(raw, sample.outcome > 0, weight)
         return FittedStep({CHANCE: classifier(rows)}, {"calibration": calibration})
 
 
@@ -94,7 +95,7 @@ class FittedHurdle(SteppedModel):
     learner_type: ClassVar[type[SteppedLearner]] = Hurdle
 
 
-def platt(raw: NDArray[np.float64], event: NDArray[np.bool_]) -> NDArray[np.float64]:
+def platt(raw: NDArray[np.float64], event: NDArray[np.bool_], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intercept and slope (2,) of the logistic regression of `event` (N,) on the log-odds `raw` (N,).
 
     Newton's method from the identity, with a prior worth a handful of rows that it is right: a slope near 1 in doubt.
@@ -104,8 +105,8 @@ def platt(raw: NDArray[np.float64], event: NDArray[np.bool_]) -> NDArray[np.floa
     line = centre.copy()
     for _ in range(25):
         chance = expit(design @ line)
-        gradient = design.T @ (event - chance) - prior * (line - centre)
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + np.diag(prior)
+        gradient = design.T @ (weight * (event - chance)) - prior * (line - centre)
+        curvature = (design * (weight * chance * (1 - chance))[:, None]).T @ design + np.diag(prior)
         move = np.linalg.solve(curvature, gradient)
         line = line + move
         if np.abs(move).max() < 1e-10:

@@ -30,8 +30,10 @@ class Scatter(BaseModel, ABC):
     neighbours: int = Field(default=400, ge=10, description="held-out rows nearest in level that describe a level")
 
     @abstractmethod
-    def tabulate(self, level: NDArray[np.float64], outcome: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Tables of fixed shapes from held-out levels and outcomes, both (N,)."""
+    def tabulate(
+        self, level: NDArray[np.float64], outcome: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Tables of fixed shapes from held-out levels, outcomes and how many rows each stands for, all (N,)."""
 
     @abstractmethod
     def quantiles(
@@ -39,19 +41,23 @@ class Scatter(BaseModel, ABC):
     ) -> NDArray[np.float64]:
         """(U, S) outcomes at `probabilities` (U, S), inside (0, 1), for units with `level` (U,)."""
 
-    def windows(self, ordered: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Knots (KNOTS,) and the positions (KNOTS, neighbours) of their nearest rows among ascending levels.
+    def windows(
+        self, level: NDArray[np.float64], outcome: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Knots (KNOTS,), and the levels and outcomes of their nearest rows, both (KNOTS, neighbours).
 
-        Windows start at the top and go down in geometrically growing steps of rank. Fewer rows than `neighbours` are
-        all used, evenly repeated.
+        Windows start at the top and go down in geometrically growing steps of rank; a row of weight w takes w ranks.
+        Fewer rows than `neighbours` are all used, evenly repeated.
         """
-        size = min(self.neighbours, len(ordered))
-        room = len(ordered) - size
-        below_top = np.geomspace(size / 2, size / 2 + room, KNOTS) - size / 2
-        first = room - np.rint(below_top[::-1]).astype(np.intp)
-        within = np.arange(self.neighbours, dtype=np.intp) * size // self.neighbours
-        positions = first[:, None] + within[None, :]
-        return ordered[positions].mean(axis=1), positions
+        order = np.argsort(level, kind="stable")
+        reach = np.cumsum(weight[order])
+        total = reach[-1]
+        size = min(float(self.neighbours), total)
+        below_top = np.geomspace(size / 2, total - size / 2, KNOTS) - size / 2
+        first = (total - size - below_top[::-1])[:, None]
+        ranks = first + (np.arange(self.neighbours) + 0.5) / self.neighbours * size
+        positions = order[np.minimum(np.searchsorted(reach, ranks), len(order) - 1)]
+        return level[positions].mean(axis=1), level[positions], outcome[positions]
 
 
 class Residuals(Scatter):
@@ -66,10 +72,11 @@ class Residuals(Scatter):
     kind: Literal["residuals"] = "residuals"
     shift: float = Field(default=0.5, ge=0, le=1)
 
-    def tabulate(self, level: NDArray[np.float64], outcome: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        order = np.argsort(level, kind="stable")
-        knots, positions = self.windows(level[order])
-        moved = self._move(np.log1p(outcome[order][positions]), knots[:, None] - level[order][positions])
+    def tabulate(
+        self, level: NDArray[np.float64], outcome: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]]:
+        knots, levels, outcomes = self.windows(level, outcome, weight)
+        moved = self._move(np.log1p(outcomes), knots[:, None] - levels)
         return {"knots": knots, "outcomes": np.sort(moved, axis=1)}
 
     def quantiles(
@@ -93,10 +100,11 @@ class Counts(Scatter):
 
     kind: Literal["counts"] = "counts"
 
-    def tabulate(self, level: NDArray[np.float64], outcome: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        order = np.argsort(level, kind="stable")
-        knots, positions = self.windows(level[order])
-        mean, dispersion = negative_binomial_fit(np.rint(outcome[order][positions]))
+    def tabulate(
+        self, level: NDArray[np.float64], outcome: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]]:
+        knots, _, outcomes = self.windows(level, outcome, weight)
+        mean, dispersion = negative_binomial_fit(np.rint(outcomes))
         return {"knots": knots, "mean": mean, "dispersion": dispersion}
 
     def quantiles(

@@ -78,10 +78,12 @@ class LevelLearner(SteppedLearner):
         if min(len(known.rows), len(held.rows)) < FEWEST_ROWS:
             outcomes = rows.outcome if len(rows.rows) else np.zeros(1)
             constant = np.log1p(outcomes).mean(keepdims=True)
-            tables = method.tabulate(np.broadcast_to(constant, outcomes.shape), outcomes)
+            tables = method.tabulate(np.repeat(constant, len(outcomes)), outcomes, np.ones(len(outcomes)))
             return FittedStep({}, {"constant": constant, **tables})
         earlier = self._estimator(known, matrix, goal="mean", step=step, seed=seed)
-        tables = method.tabulate(self._level(earlier, matrix.features[held.rows], held.anchor), held.outcome)
+        sample, weight = self.thinned(held, seed=seed)
+        level = self._level(earlier, matrix.features[sample.rows], sample.anchor)
+        tables = method.tabulate(level, sample.outcome, weight)
         latest = self._estimator(rows, matrix, goal="mean", step=step, seed=seed)
         return FittedStep({LEVEL: latest}, {"constant": np.zeros(1), **tables})
 

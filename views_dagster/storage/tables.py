@@ -16,7 +16,6 @@ from views_dagster.errors import MissingMonthsError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from pyarrow.fs import FileSystem
 
 CREATE_ATTEMPTS = 10
 
@@ -86,25 +85,6 @@ class TableStore:
         if len(months) == max(months) - min(months) + 1:
             predicate = f"month_id >= {min(months)} and month_id <= {max(months)}"
         return self._commit(table, frame, predicate, dict(note))
-
-    def put(self, name: str, content: bytes) -> str:
-        """Store a document beside the tables, whole or not at all, and return its address."""
-        with self._files().open_output_stream(name) as stream:
-            stream.write(content)
-        return f"{self.location.rstrip('/')}/{name}"
-
-    def get(self, name: str) -> bytes:
-        """A stored document; FileNotFoundError where there is none."""
-        with self._files().open_input_stream(name) as stream:
-            return bytes(stream.read())
-
-    def _files(self) -> "FileSystem":
-        from deltalake.fs import DeltaStorageHandler
-        from pyarrow.fs import PyFileSystem
-
-        if "://" not in self.location:
-            Path(self.location).mkdir(parents=True, exist_ok=True)
-        return PyFileSystem(DeltaStorageHandler(self.location, dict(self.options)))
 
     def _commit(self, table: str, frame: pl.DataFrame, predicate: str, note: dict[str, str]) -> int:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
