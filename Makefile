@@ -32,7 +32,7 @@ release: .venv/installed  ## Train, forecast and release MONTH; its history must
 	  --select 'group:trained_artifacts or group:forecasts or group:ensembles' --partition $(MONTH)
 
 test: .venv/installed  ## Run the tests.
-	@$(LOCAL) && python -m pytest
+	@$(LOCAL) && python -m pytest -n 2 --dist loadfile
 
 check: .venv/installed  ## Lint, format and types.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -76,17 +76,10 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
         version = storage.save(context.get_step_execution_context(), KEY, released, keys=["month_id", *RELEASE_KEYS])
         made_from = ancestry(instance, set(tables.values()), month)
 
-        def room(name: str) -> dict[str, dict[str, object]]:
-            return {table: made_from[table] for table in sorted(made_from) if table.partition("/")[0] == name}
-
         document = manifest(
             month_id=month_id,
             release={"table": "forecasts", "table_version": version, "rows": released.height},
-            models={table: {**made_from[table]} for table in sorted(made_from) if table.split("/")[0] in ("forecasts", "artifacts")},
-            ensembles=room("ensembles"),
-            features=room("features"),
-            raw=room("raw"),
-            code_version="",
+            made_from=made_from,
         )
         written = pl.DataFrame({"month_id": [month_id], "manifest": [json.dumps(document)]}, MANIFEST_SCHEMA)
         storage.store.write(MANIFESTS, written, [month_id], {"dagster_run_id": context.run_id})

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from resources.notifications import Notifier
 from views_dagster import calendar
@@ -86,10 +87,12 @@ def notification_sensors() -> Iterator[dg.SensorDefinition]:
     )
     def tell_of_failures(context: dg.RunFailureSensorContext, notifier: Notifier) -> None:
         steps = [
-            f"{event.step_key}: {(event.event_specific_data.error_display_string or '').strip().splitlines()[0]}"
+            f"{event.step_key}: {_last_cause(event.step_failure_data.error)}"
             for event in context.get_step_failure_events()
         ]
-        notifier.notify("failure", _title(context, "failed"), [*steps, *failed_checks(context)], run_id=context.dagster_run.run_id)
+        notifier.notify(
+            "failure", _title(context, "failed"), [*steps, *failed_checks(context)], run_id=context.dagster_run.run_id
+        )
 
     @dg.run_status_sensor(
         name="tell_of_warnings",
@@ -107,6 +110,12 @@ def notification_sensors() -> Iterator[dg.SensorDefinition]:
 
     yield tell_of_failures
     yield tell_of_warnings
+
+
+def _last_cause(error: SerializableErrorInfo | None) -> str:
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no error was recorded"
 
 
 def _title(context: dg.RunStatusSensorContext, what: str) -> str:

@@ -1,8 +1,8 @@
 """How fast step-shifted LightGBM trains and predicts: 191 units x 400 months x 30 features, 36 steps x 100 trees.
 
-Run `python benchmarks/step_shift.py`. The bar is 15 s for fit and predict on 2 idle cores; processor seconds tell what it
-would take on idle cores when other work shares them. The data are seeded: zero-inflated counts that persist, and features
-made of their past.
+Run `python -m benchmarks.step_shift`. The bar is 15 s for fit and predict on 2 idle cores; where other work shares them,
+half the processor seconds are about what idle cores would take. The data are seeded: zero-inflated counts that persist,
+and features made of their past.
 """
 
 import argparse
@@ -67,7 +67,8 @@ def main() -> None:
     ended, used = time.perf_counter(), time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"fit {trained - started:.1f} s, predict {ended - trained:.1f} s, together {ended - started:.1f} s (bar {BAR_S:.0f} s)"
+        f"fit {trained - started:.1f} s, predict {ended - trained:.1f} s, "
+        f"together {ended - started:.1f} s (bar {BAR_S:.0f} s)"
     )
     print(
         f"processor {used:.1f} s on {os.cpu_count()} cores (load {os.getloadavg()[0]:.1f}), peak memory {peak:.0f} MiB"

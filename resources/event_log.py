@@ -4,15 +4,15 @@ A run over 400 months stores two events for each asset and month. Dagster's SQLi
 times, which makes the log, not the data, the slow part; its PostgreSQL storage already writes batches as this one does.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from sqlalchemy import func, select
 
 if TYPE_CHECKING:
-    from dagster._core.storage.sqlite_storage import SqliteStorageConfig
     from dagster._serdes import ConfigurableClassData
 
 BATCHED = frozenset({DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_MATERIALIZATION_PLANNED})
@@ -23,7 +23,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     @classmethod
     def from_config_value(
-        cls, inst_data: "ConfigurableClassData | None", config_value: "SqliteStorageConfig"
+        cls, inst_data: "ConfigurableClassData | None", config_value: Mapping[str, Any]
     ) -> "BatchingSqliteEventLogStorage":
         """Build from the `config` block of `dagster.yaml`."""
         return cls(inst_data=inst_data, **config_value)
@@ -41,10 +41,9 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         with self.index_transaction() as connection:
             ids = SqlEventLogStorageTable.c.id
             # The transaction holds SQLite's only write lock, so the rows of one statement get consecutive ids.
-            first = connection.execute(SqlEventLogStorageTable.insert().values(rows[0])).inserted_primary_key[0]
-            if len(rows) > 1:
-                connection.execute(SqlEventLogStorageTable.insert(), rows[1:])
-            last = connection.execute(ids.table.select().with_only_columns(ids).order_by(ids.desc()).limit(1)).scalar()
+            before = connection.execute(select(func.max(ids))).scalar() or 0
+            connection.execute(SqlEventLogStorageTable.insert(), rows)
+            first, last = connection.execute(select(func.min(ids), func.max(ids)).where(ids > before)).one()
             if last != first + len(rows) - 1:
                 raise RuntimeError(f"event ids {first}..{last} do not fit {len(rows)} rows; the batch is rolled back")
             event_ids = list(range(first, first + len(rows)))

@@ -1,11 +1,10 @@
 """The IO manager: every table of the platform is written and read here.
 
-An output is a polars frame with the rows of the run's months; it becomes one commit of the asset's Delta table. An input
-is a lazy frame with exactly the months that the partition mapping names, pinned to one version of the upstream table.
-What was read, what was written and how it differs from before goes into the materialisation's metadata.
+An output is a polars frame with the rows of the months; it becomes one commit of the asset's Delta table. An input is
+a lazy frame of exactly the months that the partition mapping names, pinned to one version of the upstream table.
+What was read, what was written and how it differs from before goes into the metadata.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ class Storage(dg.ConfigurableIOManager):
 
     location: str = Field(description="Folder or object-store URL that holds the tables.")
     options: dict[str, str] = Field(default={}, description="Object-store options, as delta-rs names them.")
-    _reads: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=lambda: defaultdict(dict))
+    _reads: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
 
     @property
     def store(self) -> TableStore:
@@ -52,7 +51,7 @@ class Storage(dg.ConfigurableIOManager):
                 f"  dagster asset materialize --select '*{table}' --partition-range {first}...{last}"
             )
         step = (context.step_context.run_id, context.step_context.step.key)
-        self._reads[step][table] = f"version {version}, {calendar.describe_months(wanted)}"
+        self._reads.setdefault(step, {})[table] = f"version {version}, {calendar.describe_months(wanted)}"
         return self.store.scan(table, min(wanted), max(wanted), version)
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
@@ -77,7 +76,9 @@ class Storage(dg.ConfigurableIOManager):
         """Write the months of the step's partition range; returns the table's version."""
         table = asset_key.to_user_string()
         chosen = step.partition_key_range
-        partitions = [calendar.to_key(m) for m in range(calendar.from_key(chosen.start), calendar.from_key(chosen.end) + 1)]
+        partitions = [
+            calendar.to_key(m) for m in range(calendar.from_key(chosen.start), calendar.from_key(chosen.end) + 1)
+        ]
         months = [calendar.from_key(key) for key in partitions]
         digests = digest_months(frame, keys)
         revisions = self._revisions(table, frame, months, keys) if compares_vintages else {}

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 MODEL, MONTH, DIGEST, DAGSTER_RUN = "model", "month", "artifact_digest", "dagster_run_id"
 
 
-class Tracking(dg.ConfigurableResource):
+class Tracking(dg.ConfigurableResource["Tracking"]):
     """MLflow, by the URI of a server or of a local database."""
 
     tracking_uri: str = Field(description="MLflow tracking URI: sqlite:///path/to/mlflow.db or http(s)://server.")

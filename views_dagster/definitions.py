@@ -17,7 +17,7 @@ HOME_VARIABLE = "VIEWS_HOME"
 
 
 def default_resources() -> dict[str, Any]:
-    """Resources as the environment configures them; without any setting, everything lives in `$VIEWS_HOME`, or `data/`."""
+    """Resources as the environment configures them; by default everything lives in `$VIEWS_HOME`, or `data/`."""
     home = Path(os.environ.get(HOME_VARIABLE) or PROJECT_ROOT / "data").resolve()
     return {
         "io_manager": Storage(location=os.environ.get("VIEWS_TABLES") or str(home / "tables")),
@@ -29,7 +29,9 @@ def default_resources() -> dict[str, Any]:
     }
 
 
-def build_defs(resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
+def build_defs(
+    resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None
+) -> dg.Definitions:
     """Everything in the catalogue, with the resources of the environment except those given here."""
     catalogue = dg.load_from_defs_folder(path_within_project=PROJECT_ROOT)
     return dg.Definitions.merge(

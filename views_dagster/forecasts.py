@@ -111,7 +111,8 @@ class Forecast:
         expected = pl.DataFrame({"unit_id": np.repeat(units, len(steps)), "step": np.tile(steps, len(units))})
         if not frame.select("unit_id", pl.col("step").cast(pl.Int64)).equals(expected):
             raise ForecastError(
-                f"{model} has {frame.height} rows for {len(units)} units x {len(steps)} steps; each pair must appear once"
+                f"{model} has {frame.height} rows for {len(units)} units x {len(steps)} steps; "
+                "each pair must appear once"
             )
         if not (frame["target_month"] == frame["month_id"] + frame["step"].cast(pl.Int32)).all():
             raise ForecastError(f"{model} has rows whose target_month is not month_id + step")

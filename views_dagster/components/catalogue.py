@@ -40,7 +40,6 @@ Entry = TypeVar("Entry", bound="CatalogueEntry[Any]")
 A = TypeVar("A", bound=BaseModel)
 
 
-
 class CatalogueError(PlatformError):
     """An entry of the catalogue names something that does not exist or does not fit."""
 
@@ -121,11 +120,13 @@ def configured_readers() -> Mapping[str, Reader]:
     path = Path(location).expanduser()
     if not path.is_file():
         raise CatalogueError(f"{SOURCES_VARIABLE} names {path}, which is not a file")
-    adapter: TypeAdapter[dict[str, Reader]] = TypeAdapter(dict[str, AnyReader])
+    adapter = TypeAdapter(dict[str, AnyReader])
     try:
         return adapter.validate_python(yaml.safe_load(path.read_text()) or {})
     except (yaml.YAMLError, ValidationError) as error:
-        raise CatalogueError(f"{path} ({SOURCES_VARIABLE}) is not a mapping of source names to readers: {error}") from error
+        raise CatalogueError(
+            f"{path} ({SOURCES_VARIABLE}) is not a mapping of source names to readers: {error}"
+        ) from error
 
 
 def month_range(context: dg.AssetExecutionContext) -> tuple[int, int]:

@@ -50,13 +50,14 @@ def guard(frame: pl.DataFrame, history: pl.DataFrame, target: str, settings: Out
     Raises:
         ForecastError: names the model, the worst unit and the bound.
     """
-    largest = float(history[target].cast(pl.Float64).max() or 0)
+    largest = history.select(pl.col(target).cast(pl.Float64).max()).item() or 0.0
     limit = settings.bound_multiple * max(largest, settings.bound_floor)
     worst = frame.with_columns(largest=pl.col("draws").list.max()).sort("largest", descending=True).row(0, named=True)
     if worst["largest"] > limit:
         raise ForecastError(
-            f"{worst['model']} forecasts {worst['largest']:.4g} for unit {worst['unit_id']} at step {worst['step']}; the bound "
-            f"for {target} is {limit:.4g}. The model diverged, or its validity settings are too narrow; nothing was stored"
+            f"{worst['model']} forecasts {worst['largest']:.4g} for unit {worst['unit_id']} at step {worst['step']}; "
+            f"the bound for {target} is {limit:.4g}. The model diverged, or its validity settings are too narrow; "
+            "nothing was stored"
         )
 
 

@@ -6,6 +6,8 @@ import dagster as dg
 
 from views_dagster.errors import MissingMonthsError
 
+CODE_VERSION_TAG = "dagster/code_version"
+
 
 def vintage(instance: dg.DagsterInstance, table: str, partition: str, digest: str | None = None) -> dict[str, Any]:
     """Digest, table version and inputs of the newest materialisation of a table's month.
@@ -27,7 +29,8 @@ def vintage(instance: dg.DagsterInstance, table: str, partition: str, digest: st
             f"the rows of {table} for {partition} are not the ones that were recorded; make them again with:\n"
             f"  dagster asset materialize --select '{table}' --partition {partition}"
         )
-    return {name: metadata[name] for name in ("digest", "table_version", "read", "mlflow_run") if name in metadata}
+    known = {name: metadata[name] for name in ("digest", "table_version", "read", "mlflow_run") if name in metadata}
+    return known | {"code_version": (materialization.tags or {}).get(CODE_VERSION_TAG)}
 
 
 def ancestry(instance: dg.DagsterInstance, tables: set[str], partition: str) -> dict[str, dict[str, Any]]:

@@ -91,7 +91,12 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             seed = seed_for(name, "fit", panel.origin)
             fitted = settings.learner.fit(panel, steps=calendar.STEPS, seed=seed)
             files = save_artifact(
-                settings.learner, fitted, panel=panel, steps=calendar.STEPS, seed=seed, inputs={settings.features: digest}
+                settings.learner,
+                fitted,
+                panel=panel,
+                steps=calendar.STEPS,
+                seed=seed,
+                inputs={settings.features: digest},
             )
             context.log.info(f"trained {name}; testing it on earlier origins")
             tested = backtest(
@@ -102,7 +107,9 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
                 draws=settings.draws,
                 seed=seed_for(name, "backtest", panel.origin),
             )
-            content = {f"{MODEL_FOLDER}{path}": data for path, data in files.items()} | {BACKTEST_FILE: to_bytes(tested)}
+            content = {f"{MODEL_FOLDER}{path}": data for path, data in files.items()} | {
+                BACKTEST_FILE: to_bytes(tested)
+            }
             table = pl.DataFrame(
                 {
                     "month_id": [panel.origin] * len(content),
@@ -155,9 +162,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             code_version=self.code_version,
             required_resource_keys={"io_manager"},
         )
-        def forecast(
-            context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame
-        ) -> pl.DataFrame:
+        def forecast(context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame) -> pl.DataFrame:
             panel, _ = panel_of(features)
             fitted = load_artifact(
                 model_files(artifact.collect()),
@@ -171,7 +176,9 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             history = features.select(*KEYS, settings.target).collect()
             guard(frame, history, settings.target, settings.validity)
             store = cast(Storage, context.resources.io_manager).store
-            context.add_output_metadata(forecast_metadata(predicted, history, name, settings.target, queryset.units, store))
+            context.add_output_metadata(
+                forecast_metadata(predicted, history, name, settings.target, queryset.units, store)
+            )
             return frame
 
         checks = forecast_checks(forecast_key, settings, features=features_key, target=settings.target)

@@ -71,7 +71,9 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
             context.add_asset_metadata({"head": frame_head(newest)}, key, calendar.to_key(last))
             context.add_asset_metadata(_report_metadata(report), key)
             for name, rows in report.outside.items():
-                context.log.warning(f"{rows.rows} unit-months of {name} lie outside the life of their unit: {rows.sums}")
+                context.log.warning(
+                    f"{rows.rows} unit-months of {name} lie outside the life of their unit: {rows.sums}"
+                )
             return frame
 
         checks = suite_checks(key, "input", INPUT_CHECKS, self._check(key))
@@ -93,7 +95,9 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
         try:
             querysets.check(self.attributes, known)
         except QuerysetError as error:
-            raise CatalogueError("\n".join(_with_line(context, problem) for problem in str(error).splitlines())) from None
+            raise CatalogueError(
+                "\n".join(_with_line(context, problem) for problem in str(error).splitlines())
+            ) from None
         return {name: known[name] for name in self.attributes.sources}
 
 

@@ -18,7 +18,7 @@ from views_dagster.components.catalogue import (
     configured_readers,
     month_range,
 )
-from views_dagster.components.checks import suite_checks
+from views_dagster.components.checks import Evaluate, suite_checks
 from views_dagster.components.metadata import frame_head
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
 from views_dagster.drift.results import CheckResult
@@ -69,7 +69,9 @@ class Source(CatalogueEntry[SourceAttributes]):
         def raw(context: dg.AssetExecutionContext) -> pl.DataFrame:
             first, last = month_range(context)
             months = reader.read(first, last)
-            context.add_asset_metadata({"head": frame_head(months.frame.filter(pl.col("month_id") == last))}, key, calendar.to_key(last))
+            context.add_asset_metadata(
+                {"head": frame_head(months.frame.filter(pl.col("month_id") == last))}, key, calendar.to_key(last)
+            )
             context.add_asset_metadata(
                 {
                     **{f"repaired: {repair}": count for repair, count in months.repairs.items()},
@@ -81,9 +83,11 @@ class Source(CatalogueEntry[SourceAttributes]):
 
         if not reader.columns(self.attributes.level):
             return dg.Definitions(assets=[raw])
-        return dg.Definitions(assets=[raw], asset_checks=[suite_checks(key, "input", INPUT_CHECKS, self._check(reader, key))])
+        return dg.Definitions(
+            assets=[raw], asset_checks=[suite_checks(key, "input", INPUT_CHECKS, self._check(reader, key))]
+        )
 
-    def _check(self, reader: Reader, key: dg.AssetKey):
+    def _check(self, reader: Reader, key: dg.AssetKey) -> Evaluate:
         settings, level = self.attributes.drift, self.attributes.level
 
         def check(store: TableStore, month: int) -> Iterable[CheckResult]:
@@ -99,7 +103,8 @@ class Source(CatalogueEntry[SourceAttributes]):
 def _with_zeros(panel: pl.LazyFrame) -> pl.LazyFrame:
     """Every unit of the panel in every month of it, zero where it has no row."""
     return (
-        panel.select("month_id").unique()
+        panel.select("month_id")
+        .unique()
         .join(panel.select("unit_id").unique(), how="cross")
         .join(panel, on=["month_id", "unit_id"], how="left")
         .fill_null(0)

@@ -97,32 +97,23 @@ def manifest(
     *,
     month_id: int,
     release: Mapping[str, JsonValue],
-    models: Mapping[str, Mapping[str, JsonValue]],
-    ensembles: Mapping[str, Mapping[str, JsonValue]],
-    features: Mapping[str, Mapping[str, JsonValue]],
-    raw: Mapping[str, Mapping[str, JsonValue]],
-    code_version: str,
+    made_from: Mapping[str, Mapping[str, JsonValue]],
 ) -> dict[str, JsonValue]:
     """What a release was made from, ready for JSON; equal inputs give an equal manifest, key order included.
 
-    `release` describes the release table; the other mappings go from the name of each model, ensemble, queryset and
-    source to whatever identifies the vintage used: kind, artifact digest, table version, table digest, weights, what
-    it read.
+    `release` describes the release table; `made_from` goes from the key of each table that it comes from, directly or
+    not, to what identifies the vintage used: digest, table version, code version, what it read.
 
     Raises:
-        ForecastError: neither models nor ensembles, or a value that JSON cannot hold (NaN, infinity).
+        ForecastError: made from nothing, or a value that JSON cannot hold (NaN, infinity).
     """
-    if not models and not ensembles:
-        raise ForecastError(f"the release of {to_key(month_id)} names no model and no ensemble")
+    if not made_from:
+        raise ForecastError(f"the release of {to_key(month_id)} names nothing that it was made from")
     content: dict[str, Any] = {
         "month": to_key(month_id),
         "month_id": month_id,
         "release": release,
-        "models": models,
-        "ensembles": ensembles,
-        "features": features,
-        "raw": raw,
-        "code_version": code_version,
+        "made_from": made_from,
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     try:

@@ -161,7 +161,11 @@ def check(queryset: Queryset, sources: Mapping[str, Reader]) -> None:
             if spec.source not in sources:
                 problems.append(f"{part}.{name}: no source is called {spec.source}{_nearest(spec.source, sources)}")
                 continue
-            offered = sources[spec.source].columns(queryset.level)
+            try:
+                offered = sources[spec.source].columns(queryset.level)
+            except QuerysetError as error:
+                problems.append(f"{part}.{name}: {error}")
+                continue
             if spec.column not in offered:
                 problems.append(
                     f"{part}.{name}: {spec.source} has no column {spec.column} at level {queryset.level}"

@@ -147,6 +147,9 @@ class _LightGBMMatrix(Matrix):
             "max_bin": self._parameters.max_bin,
             # Rows are chosen after binning: a feature without a split over all rows may have one over some.
             "feature_pre_filter": False,
+            # Sparse or bundled bins make LightGBM 4.7 crash on small subsets of a dataset; dense ones are as fast here.
+            "is_enable_sparse": False,
+            "enable_bundle": False,
             "force_row_wise": True,
             "deterministic": True,
             "num_threads": 1,

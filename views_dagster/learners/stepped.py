@@ -124,8 +124,8 @@ class SteppedLearner(Learner):
         default=0.1,
         gt=0,
         le=1,
-        description=f"share of the rows without any event in the {QUIET_MONTHS} months before and in the outcome that is "
-        "used, each standing for 1 / share; unbiased and much faster",
+        description=f"share that is used of the rows without an event in the last {QUIET_MONTHS} months and in the outcome, "
+        "each of which then stands for 1 / share; unbiased and much faster",
     )
     own_history: OwnHistory | None = Field(default=None, description="mix in the unit's own last months")
     workers: int | None = Field(

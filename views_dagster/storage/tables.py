@@ -79,7 +79,9 @@ class TableStore:
         if present != set(months):
             lacking = describe_months(set(months) - present) or "none"
             surplus = describe_months(present - set(months)) or "none"
-            raise MissingMonthsError(f"{table}: months without rows: {lacking}; rows of months not asked for: {surplus}")
+            raise MissingMonthsError(
+                f"{table}: months without rows: {lacking}; rows of months not asked for: {surplus}"
+            )
         wanted = ", ".join(str(month) for month in sorted(present))
         predicate = f"month_id in ({wanted})"
         if len(months) == max(months) - min(months) + 1:

@@ -77,37 +77,19 @@ def test_a_release_of_two_months_twice_the_same_model_or_nothing_is_refused() ->
 
 
 def test_manifest_is_json_in_one_order() -> None:
-    def made(names: list[str]) -> str:
-        return json.dumps(
-            manifest(
-                month_id=529,
-                release={"version": 3, "digest": "abc"},
-                models={name: {"kind": "zero", "artifact": "d1"} for name in names},
-                ensembles={"white_mustang": {"weights": {"b": 0.5, "a": 0.5}}},
-                features={"baseline": {"version": 7, "digest": "f"}},
-                raw={"ucdp_ged": {"version": 1, "digest": "r"}},
-                code_version="1.0",
-            )
-        )
+    def made(tables: list[str]) -> str:
+        made_from = {table: {"digest": "d1", "table_version": 3} for table in tables}
+        return json.dumps(manifest(month_id=529, release={"table_version": 3}, made_from=made_from))
 
-    assert made(["a", "b"]) == made(["b", "a"])
-    content = json.loads(made(["a"]))
+    assert made(["forecasts/a", "raw/b"]) == made(["raw/b", "forecasts/a"])
+    content = json.loads(made(["forecasts/a"]))
     assert (content["month"], content["month_id"]) == ("2024-01", 529)
-    assert content["models"] == {"a": {"kind": "zero", "artifact": "d1"}}
+    assert content["made_from"] == {"forecasts/a": {"digest": "d1", "table_version": 3}}
     assert content["libraries"]["polars"] == pl.__version__
 
 
 def test_a_manifest_that_says_nothing_or_cannot_be_written_is_refused() -> None:
-    nothing: dict[str, dict[str, str]] = {}
-    with pytest.raises(ForecastError, match="no model and no ensemble"):
-        manifest(month_id=529, release={}, models={}, ensembles={}, features={}, raw={}, code_version="1")
+    with pytest.raises(ForecastError, match="names nothing that it was made from"):
+        manifest(month_id=529, release={}, made_from={})
     with pytest.raises(ForecastError, match="2024-01 cannot be written as JSON"):
-        manifest(
-            month_id=529,
-            release={},
-            models={"a": {"weight": float("nan")}},
-            ensembles=nothing,
-            features=nothing,
-            raw=nothing,
-            code_version="1",
-        )
+        manifest(month_id=529, release={}, made_from={"forecasts/a": {"weight": float("nan")}})

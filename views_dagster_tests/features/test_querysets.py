@@ -105,8 +105,14 @@ def test_check_names_every_mistake_at_once_with_the_nearest_names() -> None:
 
 
 def test_check_knows_the_level() -> None:
-    with pytest.raises(QuerysetError, match="events has no column best at level pgm"):
-        check(
-            Queryset.model_validate(written(level="pgm")),
-            {"countries": Ready(names=()), "events": Ready(names=("best",))},
-        )
+    class AtOneLevel(Ready):
+        def columns(self, level: str) -> frozenset[str]:
+            raise QuerysetError(f"events are offered at level cm, not {level}")
+
+    sources = {"countries": Ready(names=()), "events": AtOneLevel()}
+    with pytest.raises(QuerysetError) as raised:
+        check(Queryset.model_validate(written(level="pgm")), sources)
+    assert str(raised.value).splitlines() == [
+        "targets.deaths: events are offered at level cm, not pgm",
+        "columns.ln_deaths: events are offered at level cm, not pgm",
+    ]
