@@ -1,6 +1,6 @@
 """How fast step-shifted LightGBM trains and predicts: 191 units x 400 months x 30 features, 36 steps x 100 trees.
 
-Run `python -m benchmarks.step_shift`. The bar is 15 s for fit and predict on 2 idle cores; where other work shares them,
+Run `python -m benchmarks.step_shift`. The bar is 15 s for fit and predict on 2 idle cores; where others share them,
 half the processor seconds are about what idle cores would take. The data are seeded: zero-inflated counts that persist,
 and features made of their past.
 """

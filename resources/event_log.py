@@ -29,14 +29,19 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         return cls(inst_data=inst_data, **config_value)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store events in the run's database and in the index of assets, each all or none."""
-        runs = {event.run_id for event in events}
-        if len(runs) != 1 or not {event.dagster_event_type for event in events} <= BATCHED:
-            super().store_event_batch(events)
-            return
+        """Store a batch; the events of one run that concern an asset's months go in together, all or none."""
+        together = [event for event in events if event.dagster_event_type in BATCHED]
+        for run_id in sorted({event.run_id for event in together}):
+            self._store_together(run_id, [event for event in together if event.run_id == run_id])
+        for event in events:
+            if event.dagster_event_type not in BATCHED:
+                self.store_event(event)
+
+    def _store_together(self, run_id: str, events: Sequence[EventLogEntry]) -> None:
+        """In the run's database and in the index of assets, one transaction each."""
         rows = [self._event_to_row(event) for event in events]
         newest = {event.get_dagster_event().asset_key: position for position, event in enumerate(events)}
-        with self.run_connection(runs.pop()) as connection:
+        with self.run_connection(run_id) as connection:
             connection.execute(SqlEventLogStorageTable.insert(), rows)
         with self.index_transaction() as connection:
             ids = SqlEventLogStorageTable.c.id

@@ -46,9 +46,11 @@ class Storage(dg.ConfigurableIOManager):
         missing = set(wanted) - (self.store.months(table, version) if version is not None else frozenset())
         if missing or version is None:
             first, last = calendar.to_key(min(missing)), calendar.to_key(max(missing))
+            # A range is one run, which the command line grants to raw data and features alone.
+            months = f"--partition {first}" if first == last else f"--partition-range {first}...{last}"
             raise MissingMonthsError(
                 f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"
-                f"  dagster asset materialize --select '*{table}' --partition-range {first}...{last}"
+                f"  dagster asset materialize --select '*{table}' {months}"
             )
         step = (context.step_context.run_id, context.step_context.step.key)
         self._reads.setdefault(step, {})[table] = f"version {version}, {calendar.describe_months(wanted)}"
@@ -85,6 +87,7 @@ class Storage(dg.ConfigurableIOManager):
         version = self.store.write(
             table, frame, months, {"dagster_run_id": step.run_id, "digest": combine(digests), "step": step.step.key}
         )
+        step.log.info(f"{table}: {frame.height:,} rows of {calendar.describe_months(months)}, version {version}")
         step.set_data_version(asset_key, dg.DataVersion(combine(digests)))
         reads = self._reads.pop((step.run_id, step.step.key), {})
         rows: dict[int, int] = dict(frame.group_by("month_id").len().iter_rows())

@@ -1,16 +1,22 @@
 """The code location: one builder that production, the command line and tests share."""
 
 import os
+import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+# Partition mappings, checks over partitions and freshness policies are marked beta; each command would say so again.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
 import assets
 from resources.notifications import Notifier
 from resources.storage import Storage
 from resources.tracking import Tracking
+from views_dagster.components.loading import load_catalogue
 
 PROJECT_ROOT = Path(assets.__file__).resolve().parents[1]
 HOME_VARIABLE = "VIEWS_HOME"
@@ -33,17 +39,24 @@ def build_defs(
     resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None
 ) -> dg.Definitions:
     """Everything in the catalogue, with the resources of the environment except those given here."""
-    catalogue = dg.load_from_defs_folder(path_within_project=PROJECT_ROOT)
     return dg.Definitions.merge(
-        catalogue,
+        load_catalogue(PROJECT_ROOT),
         dg.Definitions(
             resources={**default_resources(), **(resources or {})},
             executor=executor or dg.in_process_executor,
+            # The event log keeps everything; on the console a line for each table and warning is enough to follow a run.
+            loggers={"console": dg.colored_console_logger.configured({"log_level": "INFO"}, name="console")},
         ),
     )
+
+
+@cache
+def environment_defs() -> dg.Definitions:
+    """`build_defs()`, once a process: one command asks for its definitions several times."""
+    return build_defs()
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """What `dagster`, `dg` and the webserver load."""
-    return build_defs()
+    return environment_defs()

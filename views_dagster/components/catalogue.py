@@ -6,21 +6,20 @@ An entry's name is its folder's; its system is the folder above its room: `asset
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import dagster as dg
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from views_dagster import calendar
+from views_dagster.components.blocks import CatalogueError, Keys, YamlBlock, YamlFile
 from views_dagster.conflict.countries import Countries
 from views_dagster.conflict.demo_readers import DemoCountries, DemoEvents, DemoYearTable
 from views_dagster.conflict.ucdp_api import UcdpApi
 from views_dagster.conflict.ucdp_files import UcdpFiles
-from views_dagster.errors import PlatformError
 from views_dagster.sources.base import Reader
 from views_dagster.sources.tables import MonthTable, YearTable
 
@@ -37,14 +36,11 @@ AnyReader = Annotated[
     Field(discriminator="kind"),
 ]
 Entry = TypeVar("Entry", bound="CatalogueEntry[Any]")
-A = TypeVar("A", bound=BaseModel)
+A = TypeVar("A", bound=YamlBlock)
+READERS: TypeAdapter[dict[str, AnyReader]] = TypeAdapter(dict[str, AnyReader])
 
 
-class CatalogueError(PlatformError):
-    """An entry of the catalogue names something that does not exist or does not fit."""
-
-
-class Attributes(BaseModel):
+class Attributes(YamlBlock):
     """What every entry's `attributes` block allows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,15 +49,22 @@ class Attributes(BaseModel):
 
 
 class CatalogueEntry(dg.Component, Generic[A]):
-    """A component whose settings are one pydantic model, `attributes`."""
+    """A component whose settings are one pydantic model, `attributes`.
+
+    Attributes:
+        room: the folder of a system that holds all entries of the class.
+        adjective_noun: entries are named with two words, as VIEWS names its models.
+    """
 
     attributes_type: type[A]
+    room: ClassVar[str]
+    adjective_noun: ClassVar[bool] = False
 
     def __init__(self, attributes: A) -> None:
         self.attributes = attributes
 
     @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
+    def get_model_cls(cls) -> type[YamlBlock]:
         """The model that `dg` checks the YAML against."""
         return cls.attributes_type
 
@@ -75,12 +78,16 @@ class CatalogueEntry(dg.Component, Generic[A]):
     @property
     def code_version(self) -> str:
         """Changes when the settings do, so that the UI shows what was made with older ones."""
-        return digest_of(self.attributes.model_dump(mode="json"))[:12]
+        return digest_of(self.attributes.model_dump())[:12]
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    """SHA-256 of settings as JSON; sets, whose order differs between processes, are sorted."""
+
+    def plain(item: Any) -> Any:
+        return sorted(item, key=str) if isinstance(item, frozenset | set) else str(item)
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=plain).encode()).hexdigest()
 
 
 def system_folder(context: dg.ComponentLoadContext) -> Path:
@@ -94,39 +101,39 @@ def entries(context: dg.ComponentLoadContext, system: Path, room: str, kind: typ
     return {folder.name: context.load_component(folder, kind) for folder in folders}
 
 
-def line_of(context: dg.ComponentLoadContext, keys: Sequence[str]) -> str:
+def entry_file(path: Path) -> YamlFile:
+    """A `defs.yaml`; messages call it by its path from the catalogue's folder on."""
+    return YamlFile(path, "/".join(path.parts[-5:]))
+
+
+def line_of(context: dg.ComponentLoadContext, keys: Keys) -> str:
     """`folder/defs.yaml:line` of the entry's attribute at `keys`, or of the deepest of them that is there."""
-    file = context.path / "defs.yaml"
-    node = yaml.compose(file.read_text())
-    line = 1
-    for key in ("attributes", *keys):
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        found = next((pair for pair in pairs if pair[0].value == key), None)
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return f"{'/'.join(file.parts[-5:])}:{line}"
+    return entry_file(context.path / "defs.yaml").place(["attributes", *keys])
 
 
 def configured_readers() -> Mapping[str, Reader]:
     """Readers that this deployment puts in place of the catalogue's: the YAML file that VIEWS_SOURCES names.
 
     Raises:
-        CatalogueError: the file is missing or a block in it is not a reader.
+        CatalogueError: the file is missing or a block in it is not a reader; names each line that is wrong.
     """
+    file = sources_file()
+    if file is None or file.value is None:
+        return {}
+    if problems := file.problems(READERS):
+        raise CatalogueError("\n".join(problems))
+    return READERS.validate_python(file.value)
+
+
+def sources_file() -> YamlFile | None:
+    """The file that VIEWS_SOURCES names; None where it names none."""
     location = os.environ.get(SOURCES_VARIABLE)
     if not location:
-        return {}
+        return None
     path = Path(location).expanduser()
     if not path.is_file():
-        raise CatalogueError(f"{SOURCES_VARIABLE} names {path}, which is not a file")
-    adapter = TypeAdapter(dict[str, AnyReader])
-    try:
-        return adapter.validate_python(yaml.safe_load(path.read_text()) or {})
-    except (yaml.YAMLError, ValidationError) as error:
-        raise CatalogueError(
-            f"{path} ({SOURCES_VARIABLE}) is not a mapping of source names to readers: {error}"
-        ) from error
+        raise CatalogueError(f"{SOURCES_VARIABLE} names {path}, which is not a file; name one, or unset it")
+    return YamlFile(path, f"{path} ({SOURCES_VARIABLE})")
 
 
 def month_range(context: dg.AssetExecutionContext) -> tuple[int, int]:

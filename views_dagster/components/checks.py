@@ -15,13 +15,15 @@ Evaluate = Callable[[TableStore, int], Iterable[CheckResult]]
 
 
 def suite_checks(
-    asset: dg.AssetKey, suite: str, checks: Mapping[str, CheckInfo], evaluate: Evaluate
+    asset: dg.AssetKey, suite: str, checks: Mapping[str, CheckInfo], evaluate: Evaluate, *, partitioned: bool
 ) -> dg.AssetChecksDefinition:
     """Checks of `asset` for the month of the run; those that can be errors stop what comes after when they are.
 
     Args:
         suite: a word for the suite, which starts the name of each check.
         evaluate: given the store and a month id, the results of all `checks`.
+        partitioned: keep a state for each month. Not for assets made over ranges: a run would store a row for each check
+            and month, and evaluate the newest month alone.
     """
     specs = [
         dg.AssetCheckSpec(
@@ -29,7 +31,7 @@ def suite_checks(
             asset=asset,
             description=info.description,
             blocking=info.severity == "error",
-            partitions_def=MONTHS,
+            partitions_def=MONTHS if partitioned else None,
         )
         for name, info in checks.items()
     ]

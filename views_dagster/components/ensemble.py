@@ -8,11 +8,11 @@ from pydantic import Field
 
 from resources.storage import ROW_KEYS, Storage
 from views_dagster import calendar
+from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
     HISTORY,
     MONTHS,
     CatalogueEntry,
-    CatalogueError,
     entries,
     line_of,
     system_folder,
@@ -28,6 +28,7 @@ from views_dagster.components.model import ForecastModel, backtest_file
 from views_dagster.ensembles.methods import AnyMethod
 from views_dagster.evaluation.backtest import from_bytes
 from views_dagster.forecasts import Forecast
+from views_dagster.names import nearest
 from views_dagster.panel import KEYS
 from views_dagster.reports.tables import markdown_table
 from views_dagster.seeds import seed_for
@@ -44,6 +45,8 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
     """An ensemble, `ensembles/<name>`: its members' draws combined, whole draws kept together."""
 
     attributes_type = EnsembleAttributes
+    room = "ensembles"
+    adjective_noun = True
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The ensemble's asset and the checks of its forecast; nothing for a retired one."""
@@ -109,17 +112,26 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
 
     def _members(self, context: dg.ComponentLoadContext) -> dict[str, ForecastModel]:
         models = entries(context, system_folder(context), "models", ForecastModel)
-        unknown = [member for member in self.attributes.members if member not in models]
-        retired = [m for m in self.attributes.members if m in models and models[m].attributes.maturity == "retired"]
-        if unknown or retired:
-            raise CatalogueError(
-                f"{line_of(context, ['members'])}: "
-                + (f"there is no model {', '.join(unknown)}; " if unknown else "")
-                + (f"{', '.join(retired)} is retired; " if retired else "")
-                + f"choose among {', '.join(name for name in models if name not in retired)}"
-            )
+        usable = {name: model for name, model in models.items() if model.attributes.maturity != "retired"}
+        problems = []
+        for number, member in enumerate(self.attributes.members):
+            place = f"{line_of(context, ['members', number])}: members"
+            if member in self.attributes.members[:number]:
+                problems.append(f"{place}: {member} is named twice")
+            elif member in models and member not in usable:
+                problems.append(f"{place}: {member} is retired; take it out")
+            elif member not in models:
+                problems.append(f"{place}: there is no model {member}{nearest(member, usable)}")
+        if problems:
+            raise CatalogueError("\n".join(problems))
         members = {member: models[member] for member in self.attributes.members}
-        targets = {member: model.attributes.target for member, model in members.items()}
-        if len(set(targets.values())) != 1:
-            raise CatalogueError(f"{line_of(context, ['members'])}: members forecast different targets: {targets}")
+        forecast = {
+            name: f"{model.attributes.target} at level {model.queryset(context).level}"
+            for name, model in members.items()
+        }
+        if len(set(forecast.values())) != 1:
+            raise CatalogueError(
+                f"{line_of(context, ['members'])}: members: they forecast different things: "
+                + ", ".join(f"{name} {what}" for name, what in forecast.items())
+            )
         return members

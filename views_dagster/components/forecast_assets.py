@@ -89,8 +89,8 @@ def forecast_checks(
         return check_output_drift(store.scan(table, month, month).collect(), previous, settings.drift)
 
     return [
-        suite_checks(key, "validity", VALIDITY_CHECKS, valid),
-        suite_checks(key, "drift", OUTPUT_DRIFT_CHECKS, drifted),
+        suite_checks(key, "validity", VALIDITY_CHECKS, valid, partitioned=True),
+        suite_checks(key, "drift", OUTPUT_DRIFT_CHECKS, drifted, partitioned=True),
     ]
 
 

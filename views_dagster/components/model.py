@@ -10,11 +10,11 @@ from pydantic import Field
 from resources.storage import ROW_KEYS, Storage
 from resources.tracking import Tracking
 from views_dagster import calendar
+from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
     HISTORY,
     MONTHS,
     CatalogueEntry,
-    CatalogueError,
     entries,
     line_of,
     system_folder,
@@ -30,6 +30,7 @@ from views_dagster.components.forecast_assets import (
 from views_dagster.components.queryset import Queryset, QuerysetAttributes
 from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
 from views_dagster.learners.registry import AnyLearner, load_artifact, save_artifact
+from views_dagster.names import nearest
 from views_dagster.panel import KEYS, Panel
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
@@ -56,6 +57,8 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
     """A model: `artifacts/<name>`, trained on everything up to the month, and `forecasts/<name>`, made with it."""
 
     attributes_type = ModelAttributes
+    room = "models"
+    adjective_noun = True
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The two assets and the checks of the forecast; nothing for a retired model."""
@@ -189,8 +192,8 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
         known = entries(context, system_folder(context), "features", Queryset)
         if self.attributes.features not in known:
             raise CatalogueError(
-                f"{line_of(context, ['features'])}: there is no queryset {self.attributes.features!r}; "
-                f"choose one of {', '.join(known)}"
+                f"{line_of(context, ['features'])}: features: there is no queryset {self.attributes.features}"
+                f"{nearest(self.attributes.features, known)}"
             )
         return known[self.attributes.features].attributes
 
@@ -198,16 +201,23 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
         settings = self.attributes
         if settings.target not in queryset.targets:
             raise CatalogueError(
-                f"{line_of(context, ['target'])}: {settings.features} has no target {settings.target!r}; "
-                f"choose one of {', '.join(queryset.targets)}"
+                f"{line_of(context, ['target'])}: target: {settings.features} has no target {settings.target}"
+                f"{nearest(settings.target, queryset.targets)}"
             )
         columns = tuple(settings.columns if settings.columns is not None else queryset.columns)
-        unknown = [column for column in columns if column not in queryset.columns]
-        if unknown:
-            raise CatalogueError(
-                f"{line_of(context, ['columns'])}: {settings.features} has no column {', '.join(unknown)}; "
-                f"it has {', '.join(queryset.columns)}"
-            )
+        problems = [
+            f"{line_of(context, ['columns', number])}: columns: {settings.features} has no column {column}"
+            f"{nearest(column, queryset.columns)}"
+            for number, column in enumerate(columns)
+            if column not in queryset.columns
+        ]
+        problems += [
+            f"{line_of(context, ['columns', number])}: columns: {column} is named twice"
+            for number, column in enumerate(columns)
+            if column in columns[:number]
+        ]
+        if problems:
+            raise CatalogueError("\n".join(problems))
         return columns
 
 

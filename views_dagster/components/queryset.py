@@ -9,12 +9,12 @@ from pydantic import Field
 
 from resources.storage import ROW_KEYS
 from views_dagster import calendar
+from views_dagster.components.blocks import CatalogueError, YamlBlock
 from views_dagster.components.catalogue import (
     HISTORY,
     MONTHS,
     WHOLE_RANGE,
     CatalogueEntry,
-    CatalogueError,
     entries,
     line_of,
     month_range,
@@ -34,7 +34,7 @@ from views_dagster.sources.base import Reader
 from views_dagster.storage.tables import TableStore
 
 
-class QuerysetAttributes(querysets.Queryset):
+class QuerysetAttributes(YamlBlock, querysets.Queryset):
     """Settings of a queryset."""
 
     drift: InputDriftSettings = Field(
@@ -46,6 +46,7 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
     """A feature table, `features/<name>`: targets and columns of every unit that exists in the month."""
 
     attributes_type = QuerysetAttributes
+    room = "features"
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The feature asset and the checks of the newest month."""
@@ -76,7 +77,7 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
                 )
             return frame
 
-        checks = suite_checks(key, "input", INPUT_CHECKS, self._check(key))
+        checks = suite_checks(key, "input", INPUT_CHECKS, self._check(key), partitioned=False)
         return dg.Definitions(assets=[features], asset_checks=[checks])
 
     def _check(self, key: dg.AssetKey) -> Evaluate:

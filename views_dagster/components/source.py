@@ -44,6 +44,7 @@ class Source(CatalogueEntry[SourceAttributes]):
     """
 
     attributes_type = SourceAttributes
+    room = "sources"
 
     def reader(self, name: str) -> Reader:
         """The reader in force for this deployment."""
@@ -84,7 +85,8 @@ class Source(CatalogueEntry[SourceAttributes]):
         if not reader.columns(self.attributes.level):
             return dg.Definitions(assets=[raw])
         return dg.Definitions(
-            assets=[raw], asset_checks=[suite_checks(key, "input", INPUT_CHECKS, self._check(reader, key))]
+            assets=[raw],
+            asset_checks=[suite_checks(key, "input", INPUT_CHECKS, self._check(reader, key), partitioned=False)],
         )
 
     def _check(self, reader: Reader, key: dg.AssetKey) -> Evaluate:

@@ -27,7 +27,7 @@ INPUT_CHECKS: Final[Mapping[str, CheckInfo]] = {
     "zeros_by_unit": CheckInfo("No unit is zero in most of the columns in which it never was.", "warning"),
     "unchanged_month": CheckInfo("Columns that move every month do not repeat last month in every unit.", "error"),
     "extremes": CheckInfo("No value lies far beyond the farthest value of recent months.", "error"),
-    "new_negatives": CheckInfo("No value is negative in a column that never was.", "warning"),
+    "new_negatives": CheckInfo("No value is negative in a column that never was.", "error"),
     "kl_divergence": CheckInfo(
         "Each column's non-zero values are distributed over history's bins as before (Kullback-Leibler).", "warning"
     ),
@@ -120,7 +120,7 @@ _RULES: Final = (
     ),
     _Rule("extremes", "columns", "reach", "extremes_warning", "extremes_error", shown=("outliers",)),
     _Rule("extremes", "columns", "outliers", error="outliers_error"),
-    _Rule("new_negatives", "columns", "new_negatives", "new_negatives_warning"),
+    _Rule("new_negatives", "columns", "new_negatives", "new_negatives_warning", "new_negatives_error"),
     _Rule("kl_divergence", "columns", "kl", limit="kl_limit", native=True),
     _Rule("ks_distance", "columns", "ks", limit="ks_limit"),
 )

@@ -16,10 +16,9 @@ Count = Annotated[int, Field(ge=0)]
 class InputDriftSettings(BaseModel):
     """Thresholds of the input checks.
 
-    Errors: structure, infinite_values. Warnings: new_units, zeros, zeros_by_unit, new_negatives, kl_divergence,
-    ks_distance.
+    Errors: structure, infinite_values. Warnings: new_units, zeros, zeros_by_unit, kl_divergence, ks_distance.
     Warnings that become errors further out: missing_units, completeness, missing_by_column, missing_by_unit,
-    zeros_by_column (a column that goes silent), unchanged_month, extremes.
+    zeros_by_column (a column that goes silent), unchanged_month, extremes, new_negatives.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,7 +106,10 @@ class InputDriftSettings(BaseModel):
         description="the robust range is the 1 % to 99 % quantiles of history, widened by this many times their "
         "distance (or the median, where that is larger)",
     )
-    new_negatives_warning: Count = Field(0, description="how many values may be negative in columns that never were")
+    new_negatives_warning: Share = Field(
+        0.0, description="share of a column's non-zero values that may be negative when none was in history"
+    )
+    new_negatives_error: Share = Field(0.05, description="the same share beyond which the column is wrong")
     news_share: Share = Field(
         0.05,
         description="distributions are tested only in columns where at least this share of the non-zero values differs "

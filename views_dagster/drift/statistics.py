@@ -224,7 +224,7 @@ def _against_history(
         farthest = max(history[-1] - centre, centre - history[0], abs(centre))
         table["reach"][at] = np.abs(values - centre).max() / farthest
         margin = settings.outlier_reach * max(high - low, abs(centre))
-        table["new_negatives"][at] = (values < 0).sum() if history[0] > 0 else 0
+        table["new_negatives"][at] = (values < 0).mean() if history[0] > 0 else 0
         if len(values) < MIN_VALUES or news[at] < settings.news_share:
             continue
         table["outliers"][at] = ((values < low - margin) | (values > high + margin)).mean()

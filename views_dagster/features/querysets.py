@@ -4,16 +4,16 @@ Nothing here touches data: a typo fails when definitions load. `compute` runs qu
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 import views_dagster.features.transforms  # noqa: F401  importing them registers them
 from views_dagster.errors import QuerysetError
 from views_dagster.features.registry import TRANSFORMS, Transform
+from views_dagster.names import nearest
 from views_dagster.panel import KEYS
 from views_dagster.sources.base import Reader
 
@@ -50,7 +50,7 @@ def parse_step(text: str) -> Step:
         )
     name, inside = match[1], (match[2] or "").strip()
     if name not in TRANSFORMS:
-        raise QuerysetError(f"no transform is called {name}{_nearest(name, TRANSFORMS)}")
+        raise QuerysetError(f"no transform is called {name}{nearest(name, TRANSFORMS)}")
     arguments = [_argument(part.strip(), text) for part in inside.split(",")] if inside else []
     transform = TRANSFORMS[name]
     return Step(transform, transform.arguments(arguments))
@@ -66,10 +66,20 @@ def _argument(word: str, text: str) -> int | float | str:
     raise QuerysetError(f"{word!r} in {text!r} is neither a number nor a name")
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = get_close_matches(name, names, n=3)
-    return f"{'; did you mean ' + ' or '.join(close) + '?' if close else ';'} There are: {', '.join(names)}"
+def _a_transform(text: str) -> str:
+    try:
+        parse_step(text)
+    except QuerysetError as error:
+        # pydantic says where in the YAML a ValueError arose; a QuerysetError would pass through without the place.
+        raise ValueError(str(error)) from error
+    return text
+
+
+TransformText = Annotated[
+    str,
+    AfterValidator(_a_transform),
+    WithJsonSchema({"type": "string", "pattern": rf"^\s*({'|'.join(sorted(TRANSFORMS))})\s*(\(.*\))?\s*$"}),
+]
 
 
 class ColumnSpec(BaseModel):
@@ -80,20 +90,9 @@ class ColumnSpec(BaseModel):
     from_: Reference = Field(
         alias="from", description="`<source>.<column>`, a column that the source offers at the queryset's level."
     )
-    transforms: tuple[str, ...] = Field(
+    transforms: tuple[TransformText, ...] = Field(
         default=(), description="Transforms in the order they are applied, each `name` or `name(argument, ...)`."
     )
-
-    @field_validator("transforms")
-    @classmethod
-    def _transforms_exist(cls, transforms: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            for text in transforms:
-                parse_step(text)
-        except QuerysetError as error:
-            # pydantic says where in the YAML a ValueError arose; a QuerysetError would pass through without the place.
-            raise ValueError(str(error)) from error
-        return transforms
 
     @property
     def source(self) -> str:
@@ -155,21 +154,21 @@ def check(queryset: Queryset, sources: Mapping[str, Reader]) -> None:
     """
     problems = []
     if queryset.units not in sources:
-        problems.append(f"units: no source is called {queryset.units}{_nearest(queryset.units, sources)}")
+        problems.append(f"units: no source is called {queryset.units}{nearest(queryset.units, sources)}")
     for part, specs in (("targets", queryset.targets), ("columns", queryset.columns)):
         for name, spec in specs.items():
             if spec.source not in sources:
-                problems.append(f"{part}.{name}: no source is called {spec.source}{_nearest(spec.source, sources)}")
+                problems.append(f"{part}.{name}.from: no source is called {spec.source}{nearest(spec.source, sources)}")
                 continue
             try:
                 offered = sources[spec.source].columns(queryset.level)
             except QuerysetError as error:
-                problems.append(f"{part}.{name}: {error}")
+                problems.append(f"{part}.{name}.from: {error}")
                 continue
             if spec.column not in offered:
                 problems.append(
-                    f"{part}.{name}: {spec.source} has no column {spec.column} at level {queryset.level}"
-                    f"{_nearest(spec.column, offered)}"
+                    f"{part}.{name}.from: {spec.source} has no column {spec.column} at level {queryset.level}"
+                    f"{nearest(spec.column, offered)}"
                 )
     if problems:
         raise QuerysetError("\n".join(problems))

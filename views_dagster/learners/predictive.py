@@ -124,12 +124,12 @@ def negative_binomial_fit(counts: NDArray[np.float64]) -> tuple[NDArray[np.float
     from scipy.special import gammaln
 
     mean = counts.mean(axis=1)
-    likelihood = np.empty((len(counts), len(DISPERSIONS)))
     safe = np.maximum(mean, 1e-9)
-    for position, dispersion in enumerate(DISPERSIONS):
-        size = 1.0 / dispersion
-        values, inverse = np.unique(counts, return_inverse=True)
-        gamma = gammaln(values + size)[inverse.reshape(counts.shape)].mean(axis=1) - gammaln(size)
+    values, inverse = np.unique(counts, return_inverse=True)
+    inverse = inverse.reshape(counts.shape)
+    likelihood = np.empty((len(counts), len(DISPERSIONS)))
+    for position, size in enumerate(1.0 / DISPERSIONS):
+        gamma = gammaln(values + size)[inverse].mean(axis=1) - gammaln(size)
         likelihood[:, position] = gamma + size * np.log(size / (size + safe)) + mean * np.log(safe / (size + safe))
     return mean, DISPERSIONS[likelihood.argmax(axis=1)]
 

@@ -43,7 +43,7 @@ class SklearnParameters(BaseModel):
 
         kind = getattr(import_module(self.module), self.model_dump()["estimator"])
         known = kind().get_params()
-        fixed = {"random_state": seed % 2**31, "n_jobs": 1, "early_stopping": False}
+        fixed = {"random_state": seed % 2**31, "early_stopping": False}
         settings: dict[str, Any] = {name: value for name, value in fixed.items() if name in known}
         settings |= self.model_dump(exclude={"estimator"})
         if isinstance(goal, float):
@@ -240,10 +240,13 @@ class _SklearnMatrix(Matrix):
         seed: int,
     ) -> Estimator:
         import skops.io
+        from threadpoolctl import threadpool_limits
 
         made = self._parameters.make(goal, seed)
         last = made.steps[-1][0] + "__" if self._parameters.scaled else ""
-        made.fit(self.features[rows], outcome, **{f"{last}sample_weight": weight})
+        # OpenMP counts threads for each calling thread, so the limit is set in the one that fits.
+        with threadpool_limits(limits=1, user_api="openmp"):
+            made.fit(self.features[rows], outcome, **{f"{last}sample_weight": weight})
         return _Stored(canonical(skops.io.dumps(made)))
 
 
@@ -261,13 +264,14 @@ class _Stored(Estimator):
             raise ArtifactError(f"not a trusted scikit-learn model: {error}; train the model again") from error
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        if hasattr(self._estimator, "predict_proba"):
-            classes = list(self._estimator.classes_)
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=1, user_api="openmp"):
+            if not hasattr(self._estimator, "predict_proba"):
+                return np.asarray(self._estimator.predict(features), dtype=np.float64)
             chance = self._estimator.predict_proba(features)
-            return np.asarray(
-                chance[:, classes.index(1)] if 1 in classes else np.zeros(len(features)), dtype=np.float64
-            )
-        return np.asarray(self._estimator.predict(features), dtype=np.float64)
+        classes = list(self._estimator.classes_)
+        return np.asarray(chance[:, classes.index(1)] if 1 in classes else np.zeros(len(features)), dtype=np.float64)
 
     def to_bytes(self) -> bytes:
         return self._content

@@ -124,8 +124,8 @@ class SteppedLearner(Learner):
         default=0.1,
         gt=0,
         le=1,
-        description=f"share that is used of the rows without an event in the last {QUIET_MONTHS} months and in the outcome, "
-        "each of which then stands for 1 / share; unbiased and much faster",
+        description=f"share that is used of the rows with {QUIET_MONTHS} months of zeros and a zero outcome; each "
+        "then stands for 1 / share: unbiased and much faster",
     )
     own_history: OwnHistory | None = Field(default=None, description="mix in the unit's own last months")
     workers: int | None = Field(
@@ -198,12 +198,11 @@ class SteppedLearner(Learner):
             matrices[name] = prepared.setdefault(block, block.matrix(features))
 
         def one(step: int) -> FittedStep:
-            # OpenMP counts threads for each calling thread, so the limit has to be set in here.
-            with threadpool_limits(limits=1, user_api="openmp"):
-                rows = rows_of_step(panel, step, anchor)
-                return self.fit_step(step, rows, matrices, months=len(panel.months), seed=seed_for(seed, "step", step))
+            rows = rows_of_step(panel, step, anchor)
+            return self.fit_step(step, rows, matrices, months=len(panel.months), seed=seed_for(seed, "step", step))
 
         workers = min(self.workers or os.cpu_count() or 1, len(steps))
+        # Sums over several BLAS threads depend on how many there are.
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
             return tuple(pool.map(one, steps))
 

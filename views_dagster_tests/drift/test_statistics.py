@@ -128,7 +128,7 @@ def test_reach_is_in_multiples_of_the_farthest_value_of_history() -> None:
 def test_new_negatives_count_only_where_history_was_positive() -> None:
     values = np.tile(np.arange(1.0, 12.0), (9, 1))
     values[8, :2] = -1
-    assert statistics(values).columns["new_negatives"][0] == 2
+    assert statistics(values).columns["new_negatives"][0] == pytest.approx(2 / 11)
     values[3, 0] = -5
     assert statistics(values).columns["new_negatives"][0] == 0
 

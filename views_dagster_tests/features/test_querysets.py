@@ -51,7 +51,7 @@ def test_an_error_in_a_chain_says_where_in_the_yaml() -> None:
     columns = {"good": {"from": "a.b"}, "bad": {"from": "a.b", "transforms": ["ln", "decoy(24)"]}}
     with pytest.raises(ValidationError, match="decay") as raised:
         Queryset.model_validate(written(columns=columns))
-    assert [error["loc"] for error in raised.value.errors()] == [("columns", "bad", "transforms")]
+    assert [error["loc"] for error in raised.value.errors()] == [("columns", "bad", "transforms", 1)]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_check_names_every_mistake_at_once_with_the_nearest_names() -> None:
         check(queryset, {"countries": Ready(names=()), "events": Ready(names=("best", "low"))})
     assert str(raised.value).splitlines() == [
         "units: no source is called country; did you mean countries? There are: countries, events",
-        "columns.a: no source is called event; did you mean events? There are: countries, events",
-        "columns.b: events has no column bset at level cm; did you mean best? There are: best, low",
+        "columns.a.from: no source is called event; did you mean events? There are: countries, events",
+        "columns.b.from: events has no column bset at level cm; did you mean best? There are: best, low",
     ]
 
 
@@ -113,6 +113,6 @@ def test_check_knows_the_level() -> None:
     with pytest.raises(QuerysetError) as raised:
         check(Queryset.model_validate(written(level="pgm")), sources)
     assert str(raised.value).splitlines() == [
-        "targets.deaths: events are offered at level cm, not pgm",
-        "columns.ln_deaths: events are offered at level cm, not pgm",
+        "targets.deaths.from: events are offered at level cm, not pgm",
+        "columns.ln_deaths.from: events are offered at level cm, not pgm",
     ]

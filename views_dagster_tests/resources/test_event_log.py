@@ -1,0 +1,153 @@
+"""The batching event log stores what Dagster's own does, and a batch that fails leaves nothing."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+
+from resources.event_log import BatchingSqliteEventLogStorage
+from views_dagster.components.catalogue import MONTHS, WHOLE_RANGE
+from views_dagster_tests.homes import RANGE_END, RANGE_START
+
+FIRST, LAST = "1990-01", "1991-12"
+KEYS = [dg.AssetKey("numbers"), dg.AssetKey("sums")]
+RANGE = {RANGE_START: FIRST, RANGE_END: LAST}
+
+
+@dg.asset(partitions_def=MONTHS, backfill_policy=WHOLE_RANGE)
+def numbers(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    context.set_data_version(dg.AssetKey("numbers"), dg.DataVersion("abc"))
+    for key in context.partition_keys:
+        context.add_asset_metadata({"month": key}, partition_key=key)
+    return dg.MaterializeResult(tags={"kind": "test"})
+
+
+@dg.asset(partitions_def=MONTHS, backfill_policy=WHOLE_RANGE, deps=[numbers])
+def sums() -> None:
+    pass
+
+
+@pytest.fixture
+def storages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """An instance with each event log; batches as large as a month's run of the platform has."""
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    logs = {"dagster": SqliteEventLogStorage, "ours": BatchingSqliteEventLogStorage}
+    instances = {}
+    for name, kind in logs.items():
+        overrides = {
+            "event_log_storage": {
+                "module": kind.__module__,
+                "class": kind.__name__,
+                "config": {"base_dir": str(tmp_path / name / "events")},
+            },
+            "telemetry": {"enabled": False},
+        }
+        (tmp_path / name).mkdir()
+        instances[name] = dg.DagsterInstance.local_temp(str(tmp_path / name), overrides=overrides)
+        assert type(instances[name].event_log_storage) is kind
+    yield instances
+    for instance in instances.values():
+        instance.dispose()
+
+
+def run(instance: dg.DagsterInstance, **where: Any) -> dg.ExecuteInProcessResult:
+    return dg.materialize([numbers, sums], instance=instance, **(where or {"tags": RANGE}))
+
+
+def materialised(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[tuple[Any, ...]]:
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(key), limit=1000, ascending=True).records
+    found = []
+    for record in records:
+        made = record.asset_materialization
+        assert made is not None
+        tags = {name: value for name, value in (made.tags or {}).items() if "input_event_pointer" not in name}
+        found.append((made.partition, {n: v.value for n, v in made.metadata.items()}, tags))
+    return found
+
+
+def test_the_same_is_stored(storages: dict[str, Any]) -> None:
+    for instance in storages.values():
+        run(instance)
+        run(instance, partition_key="1990-05")
+    theirs, ours = storages["dagster"], storages["ours"]
+    for key in KEYS:
+        assert len(materialised(ours, key)) == 25
+        assert materialised(ours, key) == materialised(theirs, key)
+        assert ours.get_materialized_partitions(key) == theirs.get_materialized_partitions(key)
+        assert len(ours.get_materialized_partitions(key)) == 24
+        latest = [
+            {name: record.event_log_entry.dagster_event.partition for name, record in found.items()}
+            for instance in (ours, theirs)
+            if (found := _latest_by_partition(instance, key))
+        ]
+        assert latest[0] == latest[1]
+        newest = [instance.get_latest_materialization_event(key) for instance in (ours, theirs)]
+        assert [event and event.asset_materialization and event.asset_materialization.partition for event in newest] == [
+            "1990-05"
+        ] * 2
+        assert ours.get_asset_keys() == theirs.get_asset_keys()
+
+
+def _latest_by_partition(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    records = {record.storage_id: record for record in instance.fetch_materializations(key, limit=1000).records}
+    return {partition: records[storage_id] for partition, storage_id in ids.items()}
+
+
+def test_the_newest_event_of_each_month_is_found_by_its_id(storages: dict[str, Any]) -> None:
+    """Ids that are off by one would give a month the event of its neighbour."""
+    instance = storages["ours"]
+    run(instance)
+    for key in KEYS:
+        found = _latest_by_partition(instance, key)
+        assert set(found) == set(MONTHS.get_partition_keys_in_range(dg.PartitionKeyRange(FIRST, LAST)))
+        for partition, record in found.items():
+            assert record.partition_key == partition
+
+
+def test_tags_can_be_searched(storages: dict[str, Any]) -> None:
+    found = {}
+    for name, instance in storages.items():
+        run(instance)
+        tags = instance.get_event_tags_for_asset(dg.AssetKey("numbers"))
+        found[name] = sorted(sorted(tag.items()) for tag in tags)
+    assert len(found["ours"]) == 24
+    assert all(("kind", "test") in tags and ("dagster/data_version", "abc") in tags for tags in found["ours"])
+    assert found["ours"] == found["dagster"]
+
+
+def test_the_run_has_all_its_events_in_order(storages: dict[str, Any]) -> None:
+    kinds = {}
+    for name, instance in storages.items():
+        result = run(instance)
+        events = instance.all_logs(result.run_id)
+        kinds[name] = sorted(
+            f"{event.dagster_event_type} {event.dagster_event.partition or ''}" for event in events if event.dagster_event
+        )
+    assert kinds["ours"] == kinds["dagster"]
+
+
+def test_a_batch_that_fails_leaves_nothing_in_the_index(
+    storages: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = storages["ours"]
+    run(instance, partition_key="1990-01")
+    before = {key: materialised(instance, key) for key in KEYS}
+
+    def broken(*_: Any) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(BatchingSqliteEventLogStorage, "_store_asset_event_tags", broken)
+    with pytest.raises(sqlite3.OperationalError):
+        run(instance)
+    monkeypatch.undo()
+    assert {key: materialised(instance, key) for key in KEYS} == before
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    run(instance)
+    assert len(instance.get_materialized_partitions(KEYS[0])) == 24
