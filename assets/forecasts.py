@@ -10,17 +10,18 @@ import polars as pl
 from resources.storage import ROW_KEYS, Storage
 from views_dagster import calendar
 from views_dagster.components import Ensemble, ForecastModel
+from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import MONTHLY_FRESHNESS, MONTHS, entries
-from views_dagster.components.forecast_assets import FORECAST_KEYS
-from views_dagster.components.lineage import ancestry, vintage
+from views_dagster.components.forecast_assets import FORECAST_KEYS, PLOT
+from views_dagster.components.lineage import ancestry, recorded, vintage
 from views_dagster.components.metadata import frame_head
 from views_dagster.conflict.release import ROW_KEYS as RELEASE_KEYS
 from views_dagster.conflict.release import manifest, release_rows, release_table
+from views_dagster.conflict.released import MANIFESTS, country_names, worst_hit
 from views_dagster.forecasts import Forecast
 from views_dagster.storage.digests import combine, digest_months
 
 KEY = dg.AssetKey(["forecasts"])
-MANIFESTS = "release_manifests"
 MANIFEST_SCHEMA = {"month_id": pl.Int32(), "manifest": pl.String()}
 
 
@@ -36,10 +37,25 @@ def deployed(context: dg.ComponentLoadContext, system: Path) -> list[dg.AssetKey
     ]
 
 
+def flagged(context: dg.ComponentLoadContext, system: Path) -> list[dg.AssetKey]:
+    """The deployed ensemble that is to be shown first, if one says so."""
+    ensembles = entries(context, system, "ensembles", Ensemble)
+    names = [
+        name
+        for name, entry in ensembles.items()
+        if entry.attributes.leading and entry.attributes.maturity == "deployed"
+    ]
+    if len(names) > 1:
+        raise CatalogueError(f"{' and '.join(names)} all say `leading: true`; leave it to one")
+    return [dg.AssetKey(["ensembles", name]) for name in names]
+
+
 @dg.definitions
 def release(context: dg.ComponentLoadContext) -> dg.Definitions:
     """The asset `forecasts`."""
-    keys = deployed(context, context.path.parent / "conflict")
+    system = context.path.parent / "conflict"
+    keys = deployed(context, system)
+    first_shown = flagged(context, system) or [key for key in keys if key.path[0] == "ensembles"] or keys
     inputs = {"__".join(key.path): key for key in keys}
 
     @dg.asset(
@@ -73,18 +89,29 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
                 )
             )
         released = release_table(rows)
+        lead = first_shown[0]
         version = storage.save(context.get_step_execution_context(), KEY, released, keys=["month_id", *RELEASE_KEYS])
         made_from = ancestry(instance, set(tables.values()), month)
 
         document = manifest(
             month_id=month_id,
-            release={"table": "forecasts", "table_version": version, "rows": released.height},
+            release={
+                "table": "forecasts",
+                "table_version": version,
+                "rows": released.height,
+                "leading": lead.path[-1],
+            },
             made_from=made_from,
         )
         written = pl.DataFrame({"month_id": [month_id], "manifest": [json.dumps(document)]}, MANIFEST_SCHEMA)
         storage.store.write(MANIFESTS, written, [month_id], {"dagster_run_id": context.run_id})
+        names = country_names(storage.store, month_id)
+        seen = recorded(instance, lead.to_user_string(), month)
         return dg.MaterializeResult(
             metadata={
+                "leading": lead.to_user_string(),
+                "worst_hit": frame_head(worst_hit(released, names, model=lead.path[-1], count=10)),
+                **({PLOT: seen.metadata[PLOT]} if seen and PLOT in seen.metadata else {}),
                 "models": len(tables),
                 "manifest": dg.MetadataValue.json(document),
                 "head": frame_head(released),

@@ -21,13 +21,13 @@ BAR_S = 15.0
 
 
 def world(seed: int = 0) -> Panel:
-    """A panel of the benchmark's size: about one unit-month in eight has events, as in real conflict data."""
+    """A panel of the benchmark's size with about as many quiet rows as real conflict data: four in five."""
     rng = np.random.default_rng(seed)
-    risk = rng.gamma(0.3, 1.0, UNITS)
+    risk = rng.gamma(0.15, 1.0, UNITS)
     active = np.zeros((MONTHS, UNITS), dtype=bool)
     for month in range(1, MONTHS):
-        start = rng.random(UNITS) < np.minimum(0.01 + 0.03 * risk, 0.5)
-        active[month] = np.where(active[month - 1], rng.random(UNITS) < 0.85, start)
+        start = rng.random(UNITS) < np.minimum(0.003 + 0.06 * risk, 0.5)
+        active[month] = np.where(active[month - 1], rng.random(UNITS) < 0.9, start)
     target = np.where(active, rng.negative_binomial(0.4, 0.4 / (0.4 + 30 * (1 + risk)), active.shape), 0.0)
     logged = np.log1p(target)
     columns = [np.roll(logged, lag, axis=0) for lag in range(10)]

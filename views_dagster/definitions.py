@@ -45,7 +45,7 @@ def build_defs(
             resources={**default_resources(), **(resources or {})},
             executor=executor or dg.in_process_executor,
             # The event log keeps everything; on the console a line for each table and warning is enough to follow a run.
-            loggers={"console": dg.colored_console_logger.configured({"log_level": "INFO"}, name="console")},
+            loggers={"console": dg.colored_console_logger.configured({"log_level": "INFO"})},
         ),
     )
 

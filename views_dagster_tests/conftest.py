@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from views_dagster_tests.homes import SMALL, Home, open_home, write_catalogue
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -13,3 +15,20 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def small_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A small catalogue on the demo world with raw data and features of 1990-01..1992-12; read it, or copy it first."""
+    folder = tmp_path_factory.mktemp("small")
+    home = open_home(folder, write_catalogue(folder, SMALL))
+    home.history("1992-12")
+    return home
+
+
+@pytest.fixture
+def small_copy(small_home: Home, tmp_path: Path) -> Home:
+    """A home of one's own, in which the newest month, 1992-12, has been materialised and recorded."""
+    home = small_home.copy(tmp_path)
+    home.history("1992-12", first="1992-12")
+    return home

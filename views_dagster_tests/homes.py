@@ -6,8 +6,7 @@ A `Home` runs selections of assets in this process, as the command line does, on
 import itertools
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,15 +70,22 @@ class Home:
 
     Attributes:
         folder: holds the tables and the experiments.
+        project: holds the catalogue.
     """
 
     folder: Path
+    project: Path
     defs: dg.Definitions
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
 
     @property
     def store(self) -> TableStore:
         return TableStore(str(self.folder / "tables"))
+
+    def copy(self, folder: Path, *, project: Path | None = None) -> "Home":
+        """Another home with the same tables, whose Dagster instance knows of no run; another catalogue if given."""
+        shutil.copytree(self.folder / "tables", folder / "tables")
+        return open_home(folder, project or self.project)
 
     def run(
         self, selection: str, month: str, until: str | None = None, *, raise_on_error: bool = True
@@ -178,24 +184,12 @@ def write_catalogue(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> P
     return project
 
 
-@contextmanager
-def catalogue(project: Path) -> Iterator[None]:
-    """`build_defs` loads this project's catalogue instead of the platform's."""
+def open_home(folder: Path, project: Path = ROOT, **resources: Any) -> Home:
+    """A home with the catalogue of a project, by default the platform's; resources given here replace its own."""
     sys.path.insert(0, str(project))
     try:
         with mock.patch.object(definitions, "PROJECT_ROOT", project):
-            yield
+            defs = definitions.build_defs(resources=resources_in(folder, **resources))
     finally:
         sys.path.remove(str(project))
-
-
-def small_home(folder: Path, entries: Mapping[str, Mapping[str, Any]] = SMALL, **resources: Any) -> Home:
-    """A home with a catalogue of its own."""
-    with catalogue(write_catalogue(folder, entries)):
-        defs = definitions.build_defs(resources=resources_in(folder, **resources))
-    return Home(folder, defs)
-
-
-def home(folder: Path, **resources: Any) -> Home:
-    """A home with the platform's catalogue."""
-    return Home(folder, definitions.build_defs(resources=resources_in(folder, **resources)))
+    return Home(folder, project, defs)

@@ -159,6 +159,12 @@ def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
     return schema
 
 
+def _items(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Schema of what a list or a mapping with free keys holds."""
+    options = [schema.get("items"), schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
+    return next((option for option in options if isinstance(option, dict)), {})
+
+
 def _explained(details: ErrorDetails, block: Any, root: Mapping[str, Any]) -> tuple[list[str | int], str]:
     """Where in the YAML an error of pydantic is, and what it says.
 
@@ -178,8 +184,7 @@ def _explained(details: ErrorDetails, block: Any, root: Mapping[str, Any]) -> tu
             keys.append(key)
             parent = schema
             known = schema.get("properties", {})
-            items = schema.get("items", schema.get("additionalProperties"))
-            schema = resolved(known[key] if key in known else items if isinstance(items, dict) else {}, root)
+            schema = resolved(known.get(key) or _items(schema), root)
             block = inside.get(str(key))
     match details["type"]:
         case "extra_forbidden":

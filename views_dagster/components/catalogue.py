@@ -106,9 +106,9 @@ def entry_file(path: Path) -> YamlFile:
     return YamlFile(path, "/".join(path.parts[-5:]))
 
 
-def line_of(context: dg.ComponentLoadContext, keys: Keys) -> str:
-    """`folder/defs.yaml:line` of the entry's attribute at `keys`, or of the deepest of them that is there."""
-    return entry_file(context.path / "defs.yaml").place(["attributes", *keys])
+def line_of(folder: Path, keys: Keys) -> str:
+    """`folder/defs.yaml:line` of an entry's attribute at `keys`, or of the deepest of them that is there."""
+    return entry_file(folder / "defs.yaml").place(["attributes", *keys])
 
 
 def configured_readers() -> Mapping[str, Reader]:

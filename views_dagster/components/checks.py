@@ -8,6 +8,7 @@ import dagster as dg
 from resources.storage import Storage
 from views_dagster import calendar
 from views_dagster.components.catalogue import MONTHS, check_month
+from views_dagster.components.metadata import named_numbers, number
 from views_dagster.drift.results import CheckInfo, CheckResult
 from views_dagster.storage.tables import TableStore
 
@@ -22,8 +23,8 @@ def suite_checks(
     Args:
         suite: a word for the suite, which starts the name of each check.
         evaluate: given the store and a month id, the results of all `checks`.
-        partitioned: keep a state for each month. Not for assets made over ranges: a run would store a row for each check
-            and month, and evaluate the newest month alone.
+        partitioned: keep a state for each month. Not for assets made over ranges: a run would store a row for each
+            check and month, and evaluate the newest month alone.
     """
     specs = [
         dg.AssetCheckSpec(
@@ -54,10 +55,9 @@ def _as_check_result(asset: dg.AssetKey, suite: str, month: int, result: CheckRe
     metadata: dict[str, dg.MetadataValue] = {"month": dg.MetadataValue.text(calendar.to_key(month))}
     if result.note:
         metadata["note"] = dg.MetadataValue.text(result.note)
-    for name, value in result.figures.items():
-        metadata[name] = dg.MetadataValue.float(float(value))
-    for name, value in result.thresholds.items():
-        metadata[f"threshold {name}"] = dg.MetadataValue.float(float(value))
+    metadata |= {name: number(value) for name, value in result.figures.items()}
+    if result.thresholds:
+        metadata["thresholds"] = named_numbers(result.thresholds)
     if not result.worst.is_empty():
         metadata["worst"] = dg.MetadataValue.md(result.worst_markdown())
     severity = dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN
@@ -66,6 +66,15 @@ def _as_check_result(asset: dg.AssetKey, suite: str, month: int, result: CheckRe
         check_name=f"{suite}_{result.name}",
         passed=result.passed,
         severity=severity,
-        description=result.note or result.description,
+        description=result.note or _in_words(result),
         metadata=metadata,
     )
+
+
+def _in_words(result: CheckResult) -> str:
+    """The figures against the thresholds, for the UI's list of results and for notifications."""
+    figures, thresholds = (
+        ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        for values in (result.figures, result.thresholds)
+    )
+    return f"{figures}; thresholds: {thresholds}" if thresholds else figures or result.description

@@ -22,10 +22,14 @@ from views_dagster.components.forecast_assets import (
     ForecastAttributes,
     forecast_checks,
     forecast_metadata,
+    forecast_tags,
     guard,
 )
 from views_dagster.components.model import ForecastModel, backtest_file
+from views_dagster.components.queryset import QuerysetAttributes
+from views_dagster.components.scaffolding import EnsembleScaffolder
 from views_dagster.ensembles.methods import AnyMethod
+from views_dagster.errors import ForecastError
 from views_dagster.evaluation.backtest import from_bytes
 from views_dagster.forecasts import Forecast
 from views_dagster.names import nearest
@@ -39,8 +43,10 @@ class EnsembleAttributes(ForecastAttributes):
 
     members: tuple[str, ...] = Field(min_length=2, description="Names of models with the same target and level.")
     method: AnyMethod = Field(description="How members become one forecast; `kind` picks it.")
+    leading: bool = Field(default=False, description="Shown first to people who read the release; one may be.")
 
 
+@dg.scaffold_with(EnsembleScaffolder)
 class Ensemble(CatalogueEntry[EnsembleAttributes]):
     """An ensemble, `ensembles/<name>`: its members' draws combined, whole draws kept together."""
 
@@ -53,10 +59,9 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
         if self.attributes.maturity == "retired":
             return dg.Definitions()
         name, settings = context.path.name, self.attributes
-        members = self._members(context)
+        members, queryset = self._members(context)
         first = next(iter(members.values()))
         target, features_key = first.attributes.target, dg.AssetKey(["features", first.attributes.features])
-        queryset = first.queryset(context)
         key = dg.AssetKey(["ensembles", name])
         ins = {
             "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
@@ -72,6 +77,7 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
             partitions_def=MONTHS,
             ins=ins,
             metadata={ROW_KEYS: list(FORECAST_KEYS), "method": settings.method.model_dump(mode="json")},
+            tags=forecast_tags(system_folder(context).name, queryset.level, target, settings.maturity),
             kinds={"python"},
             code_version=self.code_version,
             required_resource_keys={"io_manager"},
@@ -110,12 +116,13 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
         checks = forecast_checks(key, settings, features=features_key, target=target)
         return dg.Definitions(assets=[ensemble], asset_checks=checks)
 
-    def _members(self, context: dg.ComponentLoadContext) -> dict[str, ForecastModel]:
+    def _members(self, context: dg.ComponentLoadContext) -> tuple[dict[str, ForecastModel], QuerysetAttributes]:
+        """The models by name, all of one target and level, and the queryset of the first."""
         models = entries(context, system_folder(context), "models", ForecastModel)
         usable = {name: model for name, model in models.items() if model.attributes.maturity != "retired"}
         problems = []
         for number, member in enumerate(self.attributes.members):
-            place = f"{line_of(context, ['members', number])}: members"
+            place = f"{line_of(context.path, ['members', number])}: members"
             if member in self.attributes.members[:number]:
                 problems.append(f"{place}: {member} is named twice")
             elif member in models and member not in usable:
@@ -125,13 +132,21 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
         if problems:
             raise CatalogueError("\n".join(problems))
         members = {member: models[member] for member in self.attributes.members}
+        if not self.attributes.method.needs_backtests:
+            try:
+                self.attributes.method.weigh(list(members), {})
+            except ForecastError as error:
+                raise CatalogueError(
+                    f"{line_of(context.path, ['method', 'weights'])}: method.weights: {error}"
+                ) from None
+        folder = system_folder(context) / ForecastModel.room
+        querysets = {name: model.inputs(context, folder / name)[0] for name, model in members.items()}
         forecast = {
-            name: f"{model.attributes.target} at level {model.queryset(context).level}"
-            for name, model in members.items()
+            name: f"{model.attributes.target} at level {querysets[name].level}" for name, model in members.items()
         }
         if len(set(forecast.values())) != 1:
             raise CatalogueError(
-                f"{line_of(context, ['members'])}: members: they forecast different things: "
+                f"{line_of(context.path, ['members'])}: members: they forecast different things: "
                 + ", ".join(f"{name} {what}" for name, what in forecast.items())
             )
-        return members
+        return members, next(iter(querysets.values()))

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import dagster as dg
+import numpy as np
 import polars as pl
 from pydantic import Field
 
 from views_dagster import calendar
 from views_dagster.components.catalogue import Attributes
 from views_dagster.components.checks import suite_checks
-from views_dagster.components.metadata import frame_head, picture
+from views_dagster.components.metadata import frame_head, number, picture
+from views_dagster.conflict.released import MEASURES
 from views_dagster.drift.changes import OUTPUT_DRIFT_CHECKS, check_output_drift
 from views_dagster.drift.outputs import VALIDITY_CHECKS, check_output_validity
 from views_dagster.drift.results import CheckResult
@@ -21,6 +23,7 @@ from views_dagster.panel import KEYS
 from views_dagster.reports.figures import fan_chart
 from views_dagster.storage.tables import TableStore
 
+WORST_HIT, PLOT = "worst_hit", "plot"
 FORECAST_KEYS = ("month_id", "model", "target", "unit_id", "step")
 Maturity = Literal["candidate", "deployed", "retired"]
 
@@ -59,6 +62,11 @@ def guard(frame: pl.DataFrame, history: pl.DataFrame, target: str, settings: Out
             f"the bound for {target} is {limit:.4g}. The model diverged, or its validity settings are too narrow; "
             "nothing was stored"
         )
+
+
+def forecast_tags(system: str, level: str, target: str, maturity: Maturity) -> dict[str, str]:
+    """Tags by which people select models and ensembles, for example `tag:maturity=deployed`."""
+    return {"system": system, "level": level, "target": target, "maturity": maturity}
 
 
 def forecast_checks(
@@ -103,28 +111,33 @@ def forecast_metadata(
     if store.exists(table):
         listed = store.scan(table, forecast.origin, forecast.origin).select("unit_id", "name").collect()
         names = dict(listed.iter_rows())
-    expected = pl.DataFrame({"unit_id": forecast.units, "mean_next_12_months": forecast.mean[:, :12].mean(axis=1)})
+    recent = history.filter(pl.col("month_id").is_between(forecast.origin - 11, forecast.origin))
+    observed = recent.group_by("unit_id").agg(last_12_months=pl.col(target).cast(pl.Float64).sum())
+    year = forecast.mean[:, :12].sum(axis=1, dtype=np.float64)
     worst = (
-        expected.sort("mean_next_12_months", descending=True)
+        pl.DataFrame({"unit_id": forecast.units, "next_month": forecast.mean[:, 0], "next_12_months": year})
+        .sort("next_12_months", descending=True)
         .head(10)
+        .join(observed, on="unit_id", how="left", maintain_order="left")
         .with_columns(name=pl.col("unit_id").replace_strict(names, default=None, return_dtype=pl.String))
-        .select("unit_id", "name", "mean_next_12_months")
+        .select("name", "unit_id", "last_12_months", "next_month", "next_12_months")
     )
     png = fan_chart(
         forecast,
         history,
         value=target,
-        measure=target,
-        title=f"{name}: {target} from {calendar.to_key(forecast.origin)}",
+        measure=MEASURES.get(target, target),
+        title=f"{name}: {target} after {calendar.to_key(forecast.origin)}, the hardest-hit units of the last year",
         names=names,
     )
     units_count, steps, draws = forecast.draws.shape
     return {
+        WORST_HIT: frame_head(worst),
+        PLOT: picture(png, f"history and forecast of the hardest-hit units, {name}"),
+        "sum_of_means_next_month": number(float(forecast.mean[:, 0].sum(dtype=np.float64))),
+        "sum_of_means_next_12_months": number(float(year.sum())),
+        "largest_draw": number(float(forecast.draws.max())),
         "units": units_count,
         "steps": steps,
         "draws": draws,
-        "sum_of_means_step_1": float(forecast.mean[:, 0].sum()),
-        "largest_draw": float(forecast.draws.max()),
-        "worst_hit": frame_head(worst),
-        "plot": picture(png, f"history and forecast of the units hit hardest, {name}"),
     }

@@ -9,6 +9,14 @@ from views_dagster.errors import MissingMonthsError
 CODE_VERSION_TAG = "dagster/code_version"
 
 
+def recorded(instance: dg.DagsterInstance, table: str, partition: str) -> dg.AssetMaterialization | None:
+    """The newest materialisation of a table's month."""
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey.from_user_string(table), asset_partitions=[partition]), limit=1
+    ).records
+    return found[0].asset_materialization if found else None
+
+
 def vintage(instance: dg.DagsterInstance, table: str, partition: str, digest: str | None = None) -> dict[str, Any]:
     """Digest, table version and inputs of the newest materialisation of a table's month.
 
@@ -19,10 +27,7 @@ def vintage(instance: dg.DagsterInstance, table: str, partition: str, digest: st
         MissingMonthsError: nothing is recorded for the month, or other rows are: its run was killed between storing the
             rows and recording them, or the tables come from elsewhere.
     """
-    found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(dg.AssetKey.from_user_string(table), asset_partitions=[partition]), limit=1
-    ).records
-    materialization = found[0].asset_materialization if found else None
+    materialization = recorded(instance, table, partition)
     metadata = {name: value.value for name, value in (materialization.metadata if materialization else {}).items()}
     if materialization is None or digest not in (None, metadata.get("digest")):
         raise MissingMonthsError(

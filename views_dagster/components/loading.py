@@ -63,7 +63,7 @@ def check_catalogue(catalogue: Path) -> None:
         if room == "sources":
             sources.add(folder.name)
         try:
-            problems += _entry_problems(entry_file(folder / ENTRY_FILE), kind)
+            problems += entry_problems(entry_file(folder / ENTRY_FILE), kind)
         except CatalogueError as error:
             problems.append(str(error))
     try:
@@ -109,7 +109,8 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
 
 
-def _entry_problems(file: YamlFile, kind: type[CatalogueEntry[Any]]) -> list[str]:
+def entry_problems(file: YamlFile, kind: type[CatalogueEntry[Any]]) -> list[str]:
+    """What is wrong with one entry's file, taken by itself."""
     document, expected = file.value, f"{KINDS_MODULE}.{kind.__name__}"
     if not isinstance(document, dict):
         return [f"{file.place(())}: write a mapping with type and attributes, not {document!r}"]

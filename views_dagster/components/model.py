@@ -1,6 +1,7 @@
 """`ForecastModel`: one learner on one queryset; its trained artifact and its forecasts, month by month."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
@@ -25,9 +26,12 @@ from views_dagster.components.forecast_assets import (
     ForecastAttributes,
     forecast_checks,
     forecast_metadata,
+    forecast_tags,
     guard,
 )
+from views_dagster.components.metadata import number
 from views_dagster.components.queryset import Queryset, QuerysetAttributes
+from views_dagster.components.scaffolding import ModelScaffolder
 from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
 from views_dagster.learners.registry import AnyLearner, load_artifact, save_artifact
 from views_dagster.names import nearest
@@ -53,6 +57,7 @@ class ModelAttributes(ForecastAttributes):
     compute: Compute = Field(default_factory=Compute, description="What the training step needs.")
 
 
+@dg.scaffold_with(ModelScaffolder)
 class ForecastModel(CatalogueEntry[ModelAttributes]):
     """A model: `artifacts/<name>`, trained on everything up to the month, and `forecasts/<name>`, made with it."""
 
@@ -64,13 +69,13 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
         """The two assets and the checks of the forecast; nothing for a retired model."""
         if self.attributes.maturity == "retired":
             return dg.Definitions()
-        name = context.path.name
-        queryset = self.queryset(context)
-        columns = self._columns(context, queryset)
+        name, system = context.path.name, system_folder(context).name
+        queryset, columns = self.inputs(context, context.path)
         settings = self.attributes
         artifact_key, forecast_key = dg.AssetKey(["artifacts", name]), dg.AssetKey(["forecasts", name])
         features_key = dg.AssetKey(["features", settings.features])
         wanted = [*KEYS, settings.target, *columns]
+        tags = forecast_tags(system, queryset.level, settings.target, settings.maturity)
 
         def panel_of(features: pl.LazyFrame) -> tuple[Panel, str]:
             rows = features.select(wanted).collect()
@@ -84,6 +89,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             ins={"features": dg.AssetIn(key=features_key, partition_mapping=HISTORY)},
             metadata={ROW_KEYS: list(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
             op_tags=settings.compute.op_tags(),
+            tags=tags,
             kinds={"python", *_library(settings.learner.kind)},
             code_version=self.code_version,
         )
@@ -135,7 +141,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
                     **_flat("learner", settings.learner.model_dump(mode="json")),
                 },
                 metrics=metrics,
-                tags={"features_digest": digest, "system": context.asset_key.path[0], "maturity": settings.maturity},
+                tags={"features_digest": digest, "system": system, "maturity": settings.maturity},
                 files=files,
             )
             context.add_output_metadata(
@@ -146,7 +152,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
                     "bytes": sum(map(len, content.values())),
                     "mlflow_run": run_id,
                     "features_digest": digest,
-                    **{f"backtest {metric}": value for metric, value in metrics.items()},
+                    **{f"backtest_{metric}": number(value) for metric, value in metrics.items()},
                 }
             )
             return table
@@ -161,6 +167,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
                 "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
             },
             metadata={ROW_KEYS: list(FORECAST_KEYS)},
+            tags=tags,
             kinds={"python"},
             code_version=self.code_version,
             required_resource_keys={"io_manager"},
@@ -187,38 +194,43 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
         checks = forecast_checks(forecast_key, settings, features=features_key, target=settings.target)
         return dg.Definitions(assets=[artifact, forecast], asset_checks=checks)
 
-    def queryset(self, context: dg.ComponentLoadContext) -> QuerysetAttributes:
-        """The queryset it learns from; CatalogueError where there is none of that name."""
-        known = entries(context, system_folder(context), "features", Queryset)
-        if self.attributes.features not in known:
-            raise CatalogueError(
-                f"{line_of(context, ['features'])}: features: there is no queryset {self.attributes.features}"
-                f"{nearest(self.attributes.features, known)}"
-            )
-        return known[self.attributes.features].attributes
+    def inputs(self, context: dg.ComponentLoadContext, folder: Path) -> tuple[QuerysetAttributes, tuple[str, ...]]:
+        """The queryset it learns from and the columns of it that it uses.
 
-    def _columns(self, context: dg.ComponentLoadContext, queryset: QuerysetAttributes) -> tuple[str, ...]:
+        Args:
+            folder: the model's own, for messages.
+
+        Raises:
+            CatalogueError: no such queryset, target or column.
+        """
         settings = self.attributes
+        known = entries(context, folder.parents[1], "features", Queryset)
+        if settings.features not in known:
+            raise CatalogueError(
+                f"{line_of(folder, ['features'])}: features: there is no queryset {settings.features}"
+                f"{nearest(settings.features, known)}"
+            )
+        queryset = known[settings.features].attributes
         if settings.target not in queryset.targets:
             raise CatalogueError(
-                f"{line_of(context, ['target'])}: target: {settings.features} has no target {settings.target}"
+                f"{line_of(folder, ['target'])}: target: {settings.features} has no target {settings.target}"
                 f"{nearest(settings.target, queryset.targets)}"
             )
         columns = tuple(settings.columns if settings.columns is not None else queryset.columns)
         problems = [
-            f"{line_of(context, ['columns', number])}: columns: {settings.features} has no column {column}"
+            f"{line_of(folder, ['columns', number])}: columns: {settings.features} has no column {column}"
             f"{nearest(column, queryset.columns)}"
             for number, column in enumerate(columns)
             if column not in queryset.columns
         ]
         problems += [
-            f"{line_of(context, ['columns', number])}: columns: {column} is named twice"
+            f"{line_of(folder, ['columns', number])}: columns: {column} is named twice"
             for number, column in enumerate(columns)
             if column in columns[:number]
         ]
         if problems:
             raise CatalogueError("\n".join(problems))
-        return columns
+        return queryset, columns
 
 
 def model_files(artifact: pl.DataFrame) -> dict[str, bytes]:

@@ -21,7 +21,8 @@ from views_dagster.components.catalogue import (
     system_folder,
 )
 from views_dagster.components.checks import Evaluate, suite_checks
-from views_dagster.components.metadata import frame_head
+from views_dagster.components.metadata import frame_head, named_numbers
+from views_dagster.components.scaffolding import QuerysetScaffolder
 from views_dagster.components.source import Source
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
 from views_dagster.drift.results import CheckResult
@@ -42,6 +43,7 @@ class QuerysetAttributes(YamlBlock, querysets.Queryset):
     )
 
 
+@dg.scaffold_with(QuerysetScaffolder)
 class Queryset(CatalogueEntry[QuerysetAttributes]):
     """A feature table, `features/<name>`: targets and columns of every unit that exists in the month."""
 
@@ -62,6 +64,7 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
             backfill_policy=WHOLE_RANGE,
             ins={name: dg.AssetIn(key=["raw", name], partition_mapping=HISTORY) for name in sorted(queryset.sources)},
             metadata={ROW_KEYS: list(KEYS), "columns": len(queryset.columns)},
+            tags={"system": system_folder(context).name, "level": queryset.level},
             kinds={"polars", "deltalake"},
             code_version=self.code_version,
         )
@@ -104,14 +107,16 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
 
 def _with_line(context: dg.ComponentLoadContext, problem: str) -> str:
     place, _, _ = problem.partition(":")
-    return f"{line_of(context, place.split('.'))}: {problem}"
+    return f"{line_of(context.path, place.split('.'))}: {problem}"
 
 
 def _report_metadata(report: FeatureReport) -> dict[str, dg.MetadataValue]:
-    return {
-        "unknown_before_transforms": dg.MetadataValue.json(dict(report.missing)),
-        "null_after_transforms": dg.MetadataValue.json({name: count for name, count in report.nulls.items() if count}),
-        "outside_their_unit": dg.MetadataValue.json(
-            {name: {"rows": rows.rows, "sums": dict(rows.sums)} for name, rows in report.outside.items()}
-        ),
+    counts = {
+        "unknown_before_transforms": report.missing,
+        "null_after_transforms": report.nulls,
+        "rows_outside_their_unit": {name: rows.rows for name, rows in report.outside.items()},
+    }
+    some = {what: {name: count for name, count in found.items() if count} for what, found in counts.items()}
+    return {what: named_numbers(found) if found else dg.MetadataValue.text("none") for what, found in some.items()} | {
+        f"sums_outside_their_unit: {name}": named_numbers(rows.sums) for name, rows in report.outside.items()
     }

@@ -17,9 +17,11 @@ from views_dagster.components.catalogue import (
     CatalogueEntry,
     configured_readers,
     month_range,
+    system_folder,
 )
 from views_dagster.components.checks import Evaluate, suite_checks
 from views_dagster.components.metadata import frame_head
+from views_dagster.components.scaffolding import SourceScaffolder
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import InputDriftSettings
@@ -37,6 +39,7 @@ class SourceAttributes(Attributes):
     )
 
 
+@dg.scaffold_with(SourceScaffolder)
 class Source(CatalogueEntry[SourceAttributes]):
     """A raw table, `raw/<name>`: one partition a month, earlier vintages kept.
 
@@ -63,6 +66,7 @@ class Source(CatalogueEntry[SourceAttributes]):
             partitions_def=MONTHS,
             backfill_policy=WHOLE_RANGE,
             metadata={ROW_KEYS: list(reader.row_keys), REVISIONS: True, "reader": reader.model_dump(mode="json")},
+            tags={"system": system_folder(context).name},
             kinds={"polars", "deltalake"},
             code_version=self.code_version,
             freshness_policy=MONTHLY_FRESHNESS,

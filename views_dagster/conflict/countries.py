@@ -39,22 +39,23 @@ _OPTIONAL: Final[Mapping[str, pl.DataType]] = {"iso3": pl.String()}
 
 
 class Countries(Reader):
-    """The states of the world, month by month.
-
-    Attributes:
-        states: a country-month table (`gwno`, `country`, `month_id`, and `iso3` if known), whose rows are the states
-            that exist; or a list of states (`gwcode`, `country_name`, `start`, `end`, and `iso3` if known), each of
-            which exists in every month that its dates, both included, touch.
-        adjacency: pairs of neighbours (`gwno_a`, `gwno_b`) in either order; a pair without both numbers is left out and
-            counted. The same pairs hold in every month in which both states exist.
-        recode: numbers in the files that other sources write otherwise: UCDP keeps 345 for Serbia after 2006, where the
-            list of states begins 340.
-    """
+    """The states of the world, month by month."""
 
     kind: Literal["countries"] = "countries"
-    states: UserPath
-    adjacency: UserPath
-    recode: Mapping[int, int] = Field(default_factory=lambda: {340: 345})
+    states: UserPath = Field(
+        description="A country-month table (`gwno`, `country`, `month_id`, and `iso3` if known), whose rows are the "
+        "states that exist; or a list of states (`gwcode`, `country_name`, `start`, `end`, and `iso3` if known), each "
+        "of which exists in every month that its dates, both included, touch."
+    )
+    adjacency: UserPath = Field(
+        description="Pairs of neighbours (`gwno_a`, `gwno_b`) in either order; a pair without both numbers is left out "
+        "and counted. The same pairs hold in every month in which both states exist."
+    )
+    recode: Mapping[int, int] = Field(
+        default_factory=lambda: {340: 345},
+        description="Numbers in the files that other sources write otherwise: UCDP keeps 345 for Serbia after 2006, "
+        "where the list of states begins 340.",
+    )
 
     def columns(self, level: str) -> frozenset[str]:
         """No feature, at level cm; QuerysetError at another."""

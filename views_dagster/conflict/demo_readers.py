@@ -36,7 +36,7 @@ class DemoEvents(EventReader):
     """Events of the demo world, with the columns of UCDP GED."""
 
     kind: Literal["demo_events"] = "demo_events"
-    seed: int = 1
+    seed: int = Field(default=1, description="Which demo world; all readers of a deployment share one.")
 
     def read(self, first: int, last: int) -> RawMonths:
         """Event-months of `first..last` (month ids, inclusive), rows of `EVENT_MONTH_SCHEMA`.
@@ -58,7 +58,7 @@ class DemoCountries(Reader):
     """Countries of the demo world that exist in each month, with their first-order neighbours."""
 
     kind: Literal["demo_countries"] = "demo_countries"
-    seed: int = 1
+    seed: int = Field(default=1, description="Which demo world; all readers of a deployment share one.")
 
     def columns(self, level: str) -> frozenset[str]:
         """Nothing but which units exist; QuerysetError at another level than cm."""
@@ -88,17 +88,14 @@ class DemoCountries(Reader):
 
 
 class DemoYearTable(Reader):
-    """Yearly covariates of the demo world, of which a month sees the newest year that was published by then.
-
-    Attributes:
-        table: `world_bank` or `vdem`; columns bear the codes of these publishers in lower case.
-        publication_lag: months from December of a year until its values are published, as in `YearTable`.
-    """
+    """Yearly covariates of the demo world, of which a month sees the newest year that was published by then."""
 
     kind: Literal["demo_covariates"] = "demo_covariates"
-    table: CovariateTable
-    publication_lag: int = Field(default=9, ge=0)
-    seed: int = 1
+    table: CovariateTable = Field(description="Columns bear the codes of this publisher in lower case.")
+    publication_lag: int = Field(
+        default=9, ge=0, description="Months from December of a year until its values are published, as in year_table."
+    )
+    seed: int = Field(default=1, description="Which demo world; all readers of a deployment share one.")
 
     def columns(self, level: str) -> frozenset[str]:
         """Names of the table's columns; QuerysetError at another level than cm."""

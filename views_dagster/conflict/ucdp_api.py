@@ -51,28 +51,32 @@ class UcdpApi(EventReader):
     Each read that goes beyond the annual release fetches it and every Candidate release that is out, whole: an event of
     one release may reach into the months of the next, and may be revised or withdrawn there. The API's filters
     StartDate and EndDate are not used: a bound on one of an event's two dates loses events that span months.
-
-    Attributes:
-        base_url: the API's root.
-        version: the annual release, such as `25.1`, which covers 1989 to the year before its number.
-        candidates: true looks for Candidate releases month by month after the annual release until one is empty or
-            unknown; a list names the releases to use, all of which must be out; false uses none.
-        token_env: name of the environment variable that holds the access token.
-        page_size: events per request, at most 1000.
-        timeout_s: seconds that one request may take.
-        retries: repeats of a request that failed in a way that may pass; waits double from 1 s.
-        max_pages: a release with more pages is refused.
     """
 
     kind: Literal["ucdp_api"] = "ucdp_api"
-    base_url: Annotated[str, AfterValidator(_root_url)] = PUBLIC_API
-    version: Annotated[str, AfterValidator(_annual)]
-    candidates: bool | tuple[Annotated[str, AfterValidator(_candidate)], ...] = True
-    token_env: str = Field(default="UCDP_API_TOKEN", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    page_size: int = Field(default=1000, ge=1, le=1000)
-    timeout_s: float = Field(default=60.0, gt=0)
-    retries: int = Field(default=6, ge=0, le=10)
-    max_pages: int = Field(default=2000, ge=1)
+    base_url: Annotated[str, AfterValidator(_root_url)] = Field(default=PUBLIC_API, description="The API's root.")
+    version: Annotated[str, AfterValidator(_annual)] = Field(
+        description="The annual release, such as `25.1`, which covers 1989 to the year before its number."
+    )
+    candidates: bool | tuple[Annotated[str, AfterValidator(_candidate)], ...] = Field(
+        default=True,
+        description="True looks for Candidate releases month by month after the annual release until one is empty or "
+        "unknown; a list names the releases to use, all of which must be out; false uses none.",
+    )
+    token_env: str = Field(
+        default="UCDP_API_TOKEN",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the environment variable that holds the access token.",
+    )
+    page_size: int = Field(default=1000, ge=1, le=1000, description="Events per request.")
+    timeout_s: float = Field(default=60.0, gt=0, description="Seconds that one request may take.")
+    retries: int = Field(
+        default=6,
+        ge=0,
+        le=10,
+        description="Repeats of a request that failed in a way that may pass; waits double from 1 s.",
+    )
+    max_pages: int = Field(default=2000, ge=1, description="A release with more pages is refused.")
 
     _sleep: Callable[[float], None] = PrivateAttr(default=time.sleep)
     _today: Callable[[], date] = PrivateAttr(default=date.today)

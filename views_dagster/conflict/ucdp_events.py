@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import polars as pl
+from pydantic import Field
 
 from views_dagster.calendar import describe_months
 from views_dagster.errors import QuerysetError, SourceError
@@ -237,7 +238,10 @@ def require_every_month(rows: pl.DataFrame, first: int, last: int, *, origin: st
 class EventReader(Reader, ABC):
     """Base of the readers whose rows are event-months (`EVENT_MONTH_SCHEMA`); a unit-month without one saw nothing."""
 
-    dating: Dating = "split_by_day"
+    dating: Dating = Field(
+        default="split_by_day",
+        description="An event that spans months is split evenly by day, or dated by its start.",
+    )
 
     @property
     def row_keys(self) -> Sequence[str]:

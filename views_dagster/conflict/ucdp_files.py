@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import polars as pl
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from views_dagster.calendar import month_id_of, year_month
 from views_dagster.conflict.ucdp_events import VIOLENCE, EventReader, clean, normalise, published_columns
@@ -34,19 +34,23 @@ class UcdpFiles(EventReader):
 
     Months up to the end of the annual release are read from it alone. Beyond, every Candidate release is read: a later
     one may revise, withdraw or add events of earlier months.
-
-    Attributes:
-        annual: the annual release (csv, zip of a csv, parquet). Its version, and so the years it covers, is taken from
-            its name (`GEDEvent_v25_1.csv`, `ged251-csv.zip`); without one it covers the whole years of its events.
-        candidates: paths of Candidate releases, or one glob pattern. Their names hold their versions
-            (`GEDEvent_v25_0_9.csv`), which say the months they cover.
-        totals: UCDP's country-year dataset, to compare the annual release with (see `check_totals`).
     """
 
     kind: Literal["ucdp_files"] = "ucdp_files"
-    annual: UserPath | None = None
-    candidates: tuple[UserPath, ...] | str = ()
-    totals: UserPath | None = None
+    annual: UserPath | None = Field(
+        default=None,
+        description="The annual release (csv, zip of one csv, parquet). Its version, and so the years it covers, is "
+        "taken from its name (`GEDEvent_v25_1.csv`, `ged251-csv.zip`); without one it covers the whole years of its "
+        "events.",
+    )
+    candidates: tuple[UserPath, ...] | str = Field(
+        default=(),
+        description="Paths of Candidate releases, or one glob pattern. Their names hold their versions "
+        "(`GEDEvent_v25_0_9.csv`), which say the months they cover.",
+    )
+    totals: UserPath | None = Field(
+        default=None, description="UCDP's country-year dataset, to compare the annual release with."
+    )
 
     @model_validator(mode="after")
     def _some_file(self) -> Self:

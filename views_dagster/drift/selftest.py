@@ -181,7 +181,7 @@ def _drift_faults() -> list[Perturbation]:
     return [
         fault("overall_change", "every unit higher by a third of 1 + its mean", (log + 0.3).exp() - 1),
         fault("changed_units", "every sixth unit far up or down", ((log + swing).exp() - 1).abs()),
-        fault("new_high_units", "three units at 60", pl.when(unit <= 3).then(60.0).otherwise(pl.col("mean"))),
+        fault("new_high_units", "seven units at 45", pl.when(unit <= 7).then(45.0).otherwise(pl.col("mean"))),
     ]
 
 

@@ -97,7 +97,7 @@ class InputDriftSettings(BaseModel):
     extremes_warning: Positive = Field(
         5.0, description="distance of a value from the column's median, in multiples of the farthest value of history"
     )
-    extremes_error: Positive = Field(100.0, description="the same distance beyond which a value is wrong")
+    extremes_error: Positive = Field(300.0, description="the same distance beyond which a value is wrong")
     outliers_error: Share = Field(
         0.25, description="share of a column's non-zero values that may lie beyond its robust quantile range"
     )
@@ -156,16 +156,16 @@ class OutputDriftSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     overall_change_warning: Positive = Field(
-        0.1, description="change of the mean over units and months of log(1 + forecast mean)"
+        0.2, description="change of the mean over units and months of log(1 + forecast mean)"
     )
     unit_change: Positive = Field(
         0.7,
         description="a unit has changed when its mean of log(1 + forecast mean) moved this far; 0.7 is about double "
         "or half",
     )
-    changed_units_warning: Share = Field(0.05, description="share of units that may have changed")
+    changed_units_warning: Share = Field(0.15, description="share of units that may have changed")
     high_level: Positive = Field(25.0, description="a unit is high when the mean forecast over its months reaches this")
     new_high_factor: float = Field(
         2.0, ge=1, description="a unit that crosses the high level counts as newly high when it grew by this factor"
     )
-    new_high_units_warning: Count = Field(2, description="how many units may be newly high")
+    new_high_units_warning: Count = Field(6, description="how many units may be newly high")

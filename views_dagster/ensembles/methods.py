@@ -58,7 +58,9 @@ class Mixture(EnsembleMethod):
     """
 
     kind: Literal["mixture"] = "mixture"
-    weights: dict[str, Weight] | None = None
+    weights: dict[str, Weight] | None = Field(
+        default=None, description="Weight of each member, rescaled to sum 1; equal weights by default."
+    )
 
     def weigh(self, members: Sequence[str], backtests: Mapping[str, pl.DataFrame]) -> dict[str, float]:
         return normalised(self.weights, members)
@@ -78,7 +80,9 @@ class Vincentization(EnsembleMethod):
     """
 
     kind: Literal["vincentization"] = "vincentization"
-    weights: dict[str, Weight] | None = None
+    weights: dict[str, Weight] | None = Field(
+        default=None, description="Weight of each member, rescaled to sum 1; equal weights by default."
+    )
 
     def weigh(self, members: Sequence[str], backtests: Mapping[str, pl.DataFrame]) -> dict[str, float]:
         return normalised(self.weights, members)
@@ -92,17 +96,15 @@ class Vincentization(EnsembleMethod):
 class TrainedWeights(EnsembleMethod):
     """A mixture whose weights minimise the CRPS of the pool on the members' backtests, all before the origin.
 
-    Attributes:
-        loss: the default is CRPS of log(1 + x): in the target's own unit a handful of the largest series would decide,
-            and the weights would be worse even by that measure.
-        shrinkage: 0..1, the part of the weight that members share equally. Some of it pays: a few thousand dependent
-            cases do not tell similar members apart (Smith and Wallis 2009, "A simple explanation of the forecast
-            combination puzzle"). 0.3 to 0.5 scored best at rolling origins on real monthly series.
+    The default loss is CRPS of log(1 + x): in the target's own unit a handful of the largest series would decide, and
+    the weights would be worse even by that measure. Some shrinkage pays: a few thousand dependent cases do not tell
+    similar members apart (Smith and Wallis 2009, "A simple explanation of the forecast combination puzzle"). 0.3 to 0.5
+    scored best at rolling origins on real monthly series.
     """
 
     kind: Literal["trained_weights"] = "trained_weights"
-    loss: Loss = "crps_log1p"
-    shrinkage: float = Field(default=0.3, ge=0, le=1)
+    loss: Loss = Field(default="crps_log1p", description="What the weights minimise on the backtests.")
+    shrinkage: float = Field(default=0.3, ge=0, le=1, description="Part of the weight that members share equally.")
 
     needs_backtests: ClassVar[bool] = True
 

@@ -1,15 +1,18 @@
 """Hurdle models: the probability that anything happens, times how much where something does."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
+from views_dagster.learners.predictive import Counts
 from views_dagster.learners.regressors import Block, Estimator, Matrix
 from views_dagster.learners.scikit import Classifier
+from views_dagster.learners.step_rows import StepRows, split_in_time
 from views_dagster.learners.step_shift import FEWEST_ROWS, LEVEL, LevelLearner
-from views_dagster.learners.stepped import FittedStep, SteppedLearner, SteppedModel, StepRows, split_in_time
+from views_dagster.learners.stepped import FittedStep, SteppedLearner, SteppedModel
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
@@ -28,6 +31,12 @@ class Hurdle(LevelLearner):
 
     kind: Literal["hurdle"] = "hurdle"
     classifier: Classifier
+
+    @model_validator(mode="after")
+    def _one_source_of_zeros(self) -> Self:
+        if isinstance(self.draws_from, Counts):
+            raise ValueError("counts have zeros of their own: give a hurdle draws_from residuals or quantiles")
+        return self
 
     def blocks(self) -> Mapping[str, Block]:
         return {CHANCE: self.classifier, LEVEL: self.regressor}
@@ -60,10 +69,8 @@ class Hurdle(LevelLearner):
     ) -> NDArray[np.float64]:
         chance = self.probability(fitted, features)[:, None]
         above = (probabilities - (1 - chance)) / chance
-        # Counts may put their lowest quantiles at zero, but past the hurdle something happened.
-        some = above > 0
         amounts = self.level_quantiles(fitted, features, anchor, np.clip(above, LIMIT, 1 - LIMIT))
-        return np.where(some, amounts, 0.0)
+        return np.where(above > 0, amounts, 0.0)
 
     def fit(self, panel: Panel, *, steps: Sequence[int], seed: int) -> "FittedHurdle":
         return FittedHurdle.trained(self, panel, steps=steps, seed=seed)
@@ -115,6 +122,7 @@ def platt(raw: NDArray[np.float64], event: NDArray[np.bool_], weight: NDArray[np
 
 
 def expit(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability with these log-odds."""
     return 1 / (1 + np.exp(-odds))
 
 

@@ -1,4 +1,4 @@
-"""One model a step on one matrix: rows of a step, training of all steps in parallel, the fitted model and its files.
+"""One model a step on one matrix: training of all steps in parallel, the fitted model and its files.
 
 What is fitted for a step, and how it becomes draws, belongs to the learners built on this (`step_shift`, `hurdle`).
 """
@@ -22,78 +22,11 @@ from views_dagster.learners.base import FittedModel, Learner
 from views_dagster.learners.baselines import check_history
 from views_dagster.learners.dependence import joint_draws
 from views_dagster.learners.regressors import Block, Estimator, Matrix
+from views_dagster.learners.step_rows import QUIET_MONTHS, StepRows, rows_of_step
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
 MODEL_FILE: Final = "model.json"
-QUIET_MONTHS: Final = 12
-
-
-@dataclass(frozen=True)
-class StepRows:
-    """The unit-months t that step k learns from: those whose target k months later was observed.
-
-    Attributes:
-        rows: (N,) their positions among all rows of the panel, ascending: month by month, in a month unit by unit.
-        month: (N,) position of t in the panel's months.
-        anchor: (N,) float64, log1p of the unit's recent mean as known at t, zero without an anchor.
-        outcome: (N,) float64, the target at t + k.
-        quiet: (N,) bool, whether the outcome is zero and so was the target in the `QUIET_MONTHS` up to t.
-    """
-
-    rows: NDArray[np.intp]
-    month: NDArray[np.intp]
-    anchor: NDArray[np.float64]
-    outcome: NDArray[np.float64]
-    quiet: NDArray[np.bool_]
-
-    def where(self, keep: NDArray[np.bool_]) -> "StepRows":
-        """The rows for which `keep` (N,) holds."""
-        return StepRows(self.rows[keep], self.month[keep], self.anchor[keep], self.outcome[keep], self.quiet[keep])
-
-
-def rows_of_step(panel: Panel, step: int, anchor: NDArray[np.float64]) -> StepRows:
-    """Rows of the pairs (features at t, target at t + step), for units that exist in both months.
-
-    Args:
-        anchor: (M, U), what `log_recent_mean` returns or zeros.
-    """
-    position = np.cumsum(panel.exists).reshape(panel.exists.shape) - 1
-    usable = panel.exists[:-step] & panel.exists[step:]
-    month, _ = np.nonzero(usable)
-    events = _moving_sum((panel.target > 0).astype(np.float64), QUIET_MONTHS)[:-step][usable]
-    outcome = panel.target[step:][usable].astype(np.float64)
-    return StepRows(
-        rows=position[:-step][usable].astype(np.intp),
-        month=month.astype(np.intp),
-        anchor=anchor[:-step][usable],
-        outcome=outcome,
-        quiet=(outcome == 0) & (events == 0),
-    )
-
-
-def split_in_time(rows: StepRows, *, step: int, months: int, holdout: float) -> tuple[StepRows, StepRows]:
-    """Rows to train on and rows held out: a cut-off month, what was known at it, and what was forecast from then on.
-
-    The latest `holdout` of the months with a known outcome are held out; fewer where that would leave nothing to train
-    on. Outcomes of training rows are no later than the cut-off, features of held-out rows no earlier.
-    """
-    usable = months - step
-    cutoff = max(step, round(usable * (1 - holdout)))
-    return rows.where(rows.month + step <= cutoff), rows.where(rows.month >= cutoff)
-
-
-def log_recent_mean(panel: Panel, months: int) -> NDArray[np.float64]:
-    """(M, U) log1p of the mean target over those of the last `months` months in which the unit existed; else zero."""
-    total = _moving_sum(np.where(panel.exists, panel.target, 0.0).astype(np.float64), months)
-    count = _moving_sum(panel.exists.astype(np.float64), months)
-    return np.log1p(np.maximum(total, 0.0) / np.maximum(count, 1.0))
-
-
-def _moving_sum(values: NDArray[np.float64], months: int) -> NDArray[np.float64]:
-    total = np.cumsum(values, axis=0)
-    total[months:] = total[months:] - total[:-months]
-    return total
 
 
 class OwnHistory(BaseModel):
@@ -192,10 +125,7 @@ class SteppedLearner(Learner):
                 f"feature {name} is NaN or infinite in the panel's history; end its transforms with fill and replace_na"
             )
         anchor = self.anchors(panel)
-        prepared: dict[Block, Matrix] = {}
-        matrices: dict[str, Matrix] = {}
-        for name, block in self.blocks().items():
-            matrices[name] = prepared.setdefault(block, block.matrix(features))
+        matrices = {name: block.matrix(features) for name, block in self.blocks().items()}
 
         def one(step: int) -> FittedStep:
             rows = rows_of_step(panel, step, anchor)

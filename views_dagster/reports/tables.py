@@ -8,7 +8,9 @@ _ITEMS = 3
 
 
 def markdown_table(frame: pl.DataFrame, rows: int = 10) -> str:
-    """The first `rows` rows as a Markdown table: four significant digits, numbers on the right, long lists shortened.
+    """The first `rows` rows as a Markdown table: numbers on the right, long lists shortened.
+
+    Fractions have four significant digits, and numbers from 1,000 on none after the point.
 
     A last line says how many rows there are where not all of them are shown.
     """
@@ -17,6 +19,19 @@ def markdown_table(frame: pl.DataFrame, rows: int = 10) -> str:
         _line([_escape(name) for name in frame.columns]),
         _line(["---:" if number else "---" for number in numeric]),
         *(_line([_cell(value) for value in row]) for row in frame.head(rows).iter_rows()),
+    ]
+    if frame.height > rows:
+        lines += ["", f"{rows:,} of {frame.height:,} rows"]
+    return "\n".join(lines)
+
+
+def markdown_columns(frame: pl.DataFrame, rows: int = 3) -> str:
+    """A wide frame as a narrow Markdown table: a line for each column, with its values in the first `rows` rows."""
+    shown = frame.head(rows)
+    lines = [
+        _line(["column", *(f"row {place}" for place in range(1, shown.height + 1))]),
+        _line(["---"] * (shown.height + 1)),
+        *(_line([_escape(series.name), *map(_cell, series)]) for series in shown),
     ]
     if frame.height > rows:
         lines += ["", f"{rows:,} of {frame.height:,} rows"]
@@ -37,7 +52,7 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
     if isinstance(value, list | pl.Series):
         items = [_cell(item) for item in value[:_ITEMS]]
         return f"[{', '.join(items)}{f', … {len(value)}' if len(value) > _ITEMS else ''}]"

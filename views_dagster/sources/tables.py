@@ -17,21 +17,21 @@ from views_dagster.sources.files import UserPath, digest, read_table
 
 
 class _Table(Reader, ABC):
-    """What both tables share.
+    """What both tables share."""
 
-    Attributes:
-        path: the file (csv, zip of a csv, parquet).
-        level: the level whose unit ids the file holds.
-        unit: the file's column of unit ids, whole numbers; rows without one are left out and counted.
-        file_columns: written `columns` in YAML: `{name in querysets: name in the file}`; numbers, null where unknown.
-        non_negative: names in querysets whose values may not be negative.
-    """
-
-    path: UserPath
-    level: str
-    unit: str
-    file_columns: Mapping[str, str] = Field(alias="columns", min_length=1)
-    non_negative: frozenset[str] = frozenset()
+    path: UserPath = Field(description="The file: csv, zip of one csv, or parquet.")
+    level: str = Field(description="The level whose unit ids the file holds.")
+    unit: str = Field(
+        description="The file's column of unit ids, whole numbers; rows without one are left out and counted."
+    )
+    file_columns: Mapping[str, str] = Field(
+        alias="columns",
+        min_length=1,
+        description="`{name in querysets: name in the file}`; numbers, null where unknown.",
+    )
+    non_negative: frozenset[str] = Field(
+        default=frozenset(), description="Names in querysets whose values may not be negative."
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -105,17 +105,14 @@ class _Table(Reader, ABC):
 
 
 class MonthTable(_Table):
-    """A ready panel with one row a unit and month.
-
-    Attributes:
-        month_id: the file's column of month ids (1 = January 1980); or instead
-        year, month: its columns of the year and the month 1..12.
-    """
+    """A ready panel with one row a unit and month."""
 
     kind: Literal["month_table"] = "month_table"
-    month_id: str | None = None
-    year: str | None = None
-    month: str | None = None
+    month_id: str | None = Field(
+        default=None, description="The file's column of month ids (1 = January 1980), instead of year and month."
+    )
+    year: str | None = Field(default=None, description="The file's column of years.")
+    month: str | None = Field(default=None, description="The file's column of months 1..12.")
 
     @model_validator(mode="after")
     def _one_calendar(self) -> Self:
@@ -165,17 +162,15 @@ class MonthTable(_Table):
 
 
 class YearTable(_Table):
-    """A ready panel with one row a unit and year, of which a month sees the newest year that was published by then.
-
-    Attributes:
-        year: the file's column of years.
-        publication_lag: months from December of a year until its values are published: with 12, those of 2020 are first
-            seen in 2021-12; with 0, in 2020-12.
-    """
+    """A ready panel with one row a unit and year, of which a month sees the newest year that was published by then."""
 
     kind: Literal["year_table"] = "year_table"
-    year: str = "year"
-    publication_lag: int = Field(ge=0)
+    year: str = Field(default="year", description="The file's column of years.")
+    publication_lag: int = Field(
+        ge=0,
+        description="Months from December of a year until its values are published: with 12, those of 2020 are first "
+        "seen in 2021-12; with 0, in 2020-12.",
+    )
 
     def read(self, first: int, last: int) -> RawMonths:
         """A row for every unit of the table in each of the months `first..last` (month ids, inclusive), sorted.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from pydantic import ValidationError
 
 from views_dagster.learners.hurdle import FittedHurdle, Hurdle, expit, platt
 from views_dagster.panel import Panel
@@ -66,3 +67,8 @@ def test_platt_stays_finite_where_the_chances_separate_the_events() -> None:
     line = platt(raw, raw > 0, np.ones(200))
     assert np.isfinite(line).all()
     assert 0 < line[1] < 10
+
+
+def test_counts_are_refused_because_they_have_zeros_of_their_own() -> None:
+    with pytest.raises(ValidationError, match="zeros of their own"):
+        Hurdle.model_validate({"classifier": TREES, "regressor": TREES, "draws_from": {"kind": "counts"}})

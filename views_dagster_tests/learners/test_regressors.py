@@ -96,15 +96,15 @@ def test_a_row_of_weight_zero_does_not_exist(settings: dict[str, object]) -> Non
     assert_allclose(fitted.predict(FEATURES[:5]), 1.0, atol=1e-3)
 
 
-def test_small_subsets_of_sparse_features_train() -> None:
-    # Sparse and bundled bins end the process in LightGBM 4.7 when a subset has few rows.
+def test_rows_with_fewer_zeros_than_the_whole_train() -> None:
+    # LightGBM 4.7 corrupts memory where such rows are a subset of a dataset that is already binned.
     rng = np.random.default_rng(0)
     features = np.where(rng.random((20_000, 25)) < 0.05, rng.gamma(1, 9, (20_000, 25)), 0).astype(np.float32)
     matrix = LightGBMRegressor.model_validate({"lightgbm": {"n_estimators": 5, "min_child_samples": 1}}).matrix(
         features
     )
     for rows in (1, 2, 30, 500, 5000):
-        chosen = np.sort(rng.choice(20_000, rows, replace=False))
+        chosen = np.sort(np.argsort((features == 0).sum(axis=1), kind="stable")[:rows])
         fitted = matrix.fit(chosen, features[chosen, 0].astype(float), np.ones(rows), goal="mean", seed=1)
         assert np.isfinite(fitted.predict(features[:10])).all()
 

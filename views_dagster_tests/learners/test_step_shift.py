@@ -6,8 +6,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydantic import ValidationError
 
 from views_dagster.errors import ArtifactError, PanelError
+from views_dagster.learners.step_rows import log_recent_mean, rows_of_step, split_in_time
 from views_dagster.learners.step_shift import FittedStepShift, StepShift
-from views_dagster.learners.stepped import OwnHistory, log_recent_mean, rows_of_step, split_in_time
+from views_dagster.learners.stepped import OwnHistory
 from views_dagster_tests.learners.panels import panel_of, world
 
 NAN = np.nan
