@@ -115,7 +115,7 @@ class Catalogue:
         """Load it as the project's definitions do."""
         return dg.Definitions.merge(load_catalogue(self.project), dg.Definitions(resources=default_resources()))
 
-    def keys(self) -> set[str]:
+    def assets(self) -> set[str]:
         """Keys of all its assets."""
         return {spec.key.to_user_string() for spec in self.load().resolve_all_asset_specs()}
 

@@ -5,6 +5,7 @@ A `Home` runs selections of assets in this process, as the command line does, on
 
 import itertools
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -184,12 +185,37 @@ def write_catalogue(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> P
     return project
 
 
-def open_home(folder: Path, project: Path = ROOT, **resources: Any) -> Home:
-    """A home with the catalogue of a project, by default the platform's; resources given here replace its own."""
+def open_home(folder: Path, project: Path = ROOT, *, lasting: bool = False, **resources: Any) -> Home:
+    """A home with the catalogue of a project, by default the platform's; resources given here replace its own.
+
+    Args:
+        lasting: its Dagster instance is kept on disk, for several processes to use.
+    """
     sys.path.insert(0, str(project))
     try:
         with mock.patch.object(definitions, "PROJECT_ROOT", project):
             defs = definitions.build_defs(resources=resources_in(folder, **resources))
     finally:
         sys.path.remove(str(project))
-    return Home(folder, project, defs)
+    if not lasting:
+        return Home(folder, project, defs)
+    (folder / "dagster").mkdir(exist_ok=True)
+    return Home(folder, project, defs, dg.DagsterInstance.local_temp(str(folder / "dagster")))
+
+
+def start_run(home: Home, selection: str, first: str, last: str) -> "subprocess.Popen[bytes]":
+    """`home.run` in a process of its own that leads its process group."""
+    command = [sys.executable, "-m", "views_dagster_tests.homes", str(home.folder), str(home.project), selection, first, last]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def main(folder: str, project: str, selection: str, first: str, last: str) -> None:
+    """Run a selection of assets for a month, or for a range that is longer, in a lasting home."""
+    home = open_home(Path(folder), Path(project), lasting=True)
+    home.run(selection, first, None if first == last else last)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -175,7 +175,7 @@ def test_a_mistake_names_its_line_and_what_is_allowed(
 
 
 def test_a_sound_catalogue_loads(catalogue: Catalogue) -> None:
-    assert catalogue.keys() == {
+    assert catalogue.assets() == {
         *("raw/countries", "raw/ucdp_ged", "raw/vdem", "features/cm_small"),
         *("artifacts/purple_alien", "artifacts/quiet_echo", "forecasts/purple_alien", "forecasts/quiet_echo"),
         "ensembles/green_horse",

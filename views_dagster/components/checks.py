@@ -8,8 +8,9 @@ import dagster as dg
 from resources.storage import Storage
 from views_dagster import calendar
 from views_dagster.components.catalogue import MONTHS, check_month
-from views_dagster.components.metadata import named_numbers, number
+from views_dagster.components.metadata import number
 from views_dagster.drift.results import CheckInfo, CheckResult
+from views_dagster.reports.tables import short_number
 from views_dagster.storage.tables import TableStore
 
 Evaluate = Callable[[TableStore, int], Iterable[CheckResult]]
@@ -56,8 +57,8 @@ def _as_check_result(asset: dg.AssetKey, suite: str, month: int, result: CheckRe
     if result.note:
         metadata["note"] = dg.MetadataValue.text(result.note)
     metadata |= {name: number(value) for name, value in result.figures.items()}
-    if result.thresholds:
-        metadata["thresholds"] = named_numbers(result.thresholds)
+    # As text: the UI draws every number over time, and a threshold is none to look at.
+    metadata |= {f"threshold {name}": dg.MetadataValue.text(short_number(v)) for name, v in result.thresholds.items()}
     if not result.worst.is_empty():
         metadata["worst"] = dg.MetadataValue.md(result.worst_markdown())
     severity = dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN
@@ -74,7 +75,7 @@ def _as_check_result(asset: dg.AssetKey, suite: str, month: int, result: CheckRe
 def _in_words(result: CheckResult) -> str:
     """The figures against the thresholds, for the UI's list of results and for notifications."""
     figures, thresholds = (
-        ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        ", ".join(f"{name} {short_number(value)}" for name, value in values.items())
         for values in (result.figures, result.thresholds)
     )
     return f"{figures}; thresholds: {thresholds}" if thresholds else figures or result.description

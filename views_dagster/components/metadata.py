@@ -30,7 +30,7 @@ def named_numbers(values: Mapping[str, float]) -> dg.MetadataValue:
 
 
 def frame_head(frame: pl.DataFrame, rows: int = 10) -> dg.MetadataValue:
-    """The first rows as a table; of a wide frame each column and its values in the first three rows."""
+    """The first rows as a table; of a wide frame each column and its values in the first two rows."""
     return dg.MetadataValue.md(markdown_columns(frame) if frame.width > WIDE else markdown_table(frame, rows=rows))
 
 

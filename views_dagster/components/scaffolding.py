@@ -246,13 +246,13 @@ def setting_lines(schema: Schema, root: Schema, given: Settings, indent: int = 2
             yield from setting_lines(resolved(choices[value["kind"]], root), root, value, indent + 2)
         elif isinstance(value, dict) and any(isinstance(item, dict) and item for item in value.values()):
             yield f"{pad}{name}:"
-            yield from (f"{pad}  {key}: {_inline(item)}" for key, item in value.items())
+            yield from (f"{pad}  {key}: {inline(item)}" for key, item in value.items())
         else:
-            yield f"{pad}{name}: {_inline(value)}"
+            yield f"{pad}{name}: {inline(value)}"
     for name, field in fields.items():
         if name not in given and name not in needed:
             yield from _comment(pad, field["description"])
-            yield f"{pad}# {name}: {_inline(field.get('default', {}))}"
+            yield f"{pad}# {name}: {inline(field.get('default', {}))}"
 
 
 def example(schema: Schema, root: Schema) -> Any:
@@ -275,7 +275,8 @@ def _comment(pad: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A value as YAML in one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
     return text.strip().removesuffix("...").strip()
 

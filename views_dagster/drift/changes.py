@@ -72,7 +72,7 @@ def check_output_drift(
     far = units.filter(pl.col("change").abs() > settings.unit_change)
     figures = {
         "overall_change": {"overall_change": overall["change"][0]},
-        "changed_units": {"changed_units": far.height, "changed_share": far.height / units.height},
+        "changed_units": {"changed_units": float(far.height), "changed_share": far.height / units.height},
         "new_high_units": {"new_high_units": float(units["newly_high"].sum())},
     }
     shown = units.select("unit_id", "before", "now", "change").sort(pl.col("change").abs(), descending=True)

@@ -76,7 +76,7 @@ def check_output_validity(
     outcomes = validate({"forecast": rows}, expectations)
 
     figures: dict[str, dict[str, float]] = {
-        "labels": {"rows": rows.height},
+        "labels": {"rows": float(rows.height)},
         "complete": {"rows": rows.height, "rows_due": len(units) * len(steps), "rows_absent": absent.height},
         "draw_count": _range_of(rows["draws"], "fewest_draws", "most_draws"),
         "finite": {"rows_not_finite": float(rows["not_finite"].sum())},

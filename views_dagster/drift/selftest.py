@@ -177,10 +177,10 @@ def _drift_faults() -> list[Perturbation]:
     def fault(check: str, what: str, moved: pl.Expr) -> Perturbation:
         return Perturbation("drift", check, what, lambda frame: frame.with_columns(mean=moved.cast(pl.Float32)))
 
-    swing = pl.when(unit % 12 == 0).then(0.9).when(unit % 12 == 6).then(-0.9).otherwise(0.0)
+    swing = pl.when(unit % 8 == 0).then(0.9).when(unit % 8 == 4).then(-0.9).otherwise(0.0)
     return [
         fault("overall_change", "every unit higher by a third of 1 + its mean", (log + 0.3).exp() - 1),
-        fault("changed_units", "every sixth unit far up or down", ((log + swing).exp() - 1).abs()),
+        fault("changed_units", "every fourth unit far up or down", ((log + swing).exp() - 1).abs()),
         fault("new_high_units", "seven units at 45", pl.when(unit <= 7).then(45.0).otherwise(pl.col("mean"))),
     ]
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from views_dagster.learners.predictive import Counts
 from views_dagster.learners.regressors import Block, Estimator, Matrix
@@ -30,7 +30,9 @@ class Hurdle(LevelLearner):
     """
 
     kind: Literal["hurdle"] = "hurdle"
-    classifier: Classifier
+    classifier: Classifier = Field(
+        description="learns the probability of any event: {lightgbm: {...}} or {sklearn: {...}}"
+    )
 
     @model_validator(mode="after")
     def _one_source_of_zeros(self) -> Self:

@@ -70,7 +70,12 @@ class Residuals(Scatter):
     """
 
     kind: Literal["residuals"] = "residuals"
-    shift: float = Field(default=0.5, ge=0, le=1)
+    shift: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="part of the distance to the level by which positive outcomes are moved, on the log scale",
+    )
 
     def tabulate(
         self, level: NDArray[np.float64], outcome: NDArray[np.float64], weight: NDArray[np.float64]
@@ -145,7 +150,10 @@ class Quantiles(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["quantiles"] = "quantiles"
-    probabilities: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+    probabilities: tuple[float, ...] = Field(
+        default=(0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
+        description="quantiles that are learnt, ascending, each by a regressor of its own",
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

@@ -81,33 +81,39 @@ class LightGBMParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    n_estimators: int = Field(default=100, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0, le=1)
-    num_leaves: int = Field(default=31, ge=2)
-    max_depth: int = Field(default=-1, ge=-1)
-    min_child_samples: int = Field(default=50, ge=1)
-    min_child_weight: float = Field(default=1e-3, ge=0)
-    reg_alpha: float = Field(default=0.0, ge=0)
-    reg_lambda: float = Field(default=0.0, ge=0)
-    colsample_bytree: float = Field(default=1.0, gt=0, le=1)
-    colsample_bynode: float = Field(default=1.0, gt=0, le=1)
-    subsample: float = Field(default=1.0, gt=0, le=1)
-    extra_trees: bool = False
-    path_smooth: float = Field(default=0.0, ge=0)
+    n_estimators: int = Field(default=100, ge=1, description="number of trees")
+    learning_rate: float = Field(default=0.05, gt=0, le=1, description="how much each tree contributes")
+    num_leaves: int = Field(default=31, ge=2, description="most leaves of a tree")
+    max_depth: int = Field(default=-1, ge=-1, description="most splits from root to leaf; -1 for no limit")
+    min_child_samples: int = Field(default=50, ge=1, description="fewest rows in a leaf")
+    min_child_weight: float = Field(default=1e-3, ge=0, description="smallest sum of second derivatives in a leaf")
+    reg_alpha: float = Field(default=0.0, ge=0, description="L1 penalty on leaf values")
+    reg_lambda: float = Field(default=0.0, ge=0, description="L2 penalty on leaf values")
+    colsample_bytree: float = Field(default=1.0, gt=0, le=1, description="share of the columns that a tree may use")
+    colsample_bynode: float = Field(
+        default=1.0, gt=0, le=1, description="share of the tree's columns that a split may use"
+    )
+    subsample: float = Field(default=1.0, gt=0, le=1, description="share of the rows drawn anew for each tree")
+    extra_trees: bool = Field(default=False, description="one random threshold a column and split")
+    path_smooth: float = Field(
+        default=0.0, ge=0, description="pulls the values of small leaves towards their parents'; more is smoother"
+    )
     max_bin: int = Field(default=63, ge=2, le=255, description="bins of a feature; more is slower and rarely better")
 
 
 class LightGBMRegressorParameters(LightGBMParameters):
     """A boosted regressor. Poisson and Tweedie learn the mean on a log link and need `transform: identity`."""
 
-    objective: Literal["regression", "huber", "poisson", "tweedie"] = "regression"
-    tweedie_variance_power: float = Field(default=1.5, ge=1, lt=2)
+    objective: Literal["regression", "huber", "poisson", "tweedie"] = Field(default="regression", description="loss")
+    tweedie_variance_power: float = Field(
+        default=1.5, ge=1, lt=2, description="variance grows with the mean to this power; only for tweedie"
+    )
 
 
 class LightGBMBlock(Block):
     """What `{lightgbm: {...}}` means wherever it stands."""
 
-    lightgbm: LightGBMParameters
+    lightgbm: LightGBMParameters = Field(description="gradient-boosted trees of LightGBM")
 
     def matrix(self, features: NDArray[np.float32]) -> Matrix:
         return _LightGBMMatrix(features, self.lightgbm)
@@ -121,7 +127,7 @@ class LightGBMBlock(Block):
 
 
 class LightGBMRegressor(LightGBMBlock):
-    lightgbm: LightGBMRegressorParameters
+    lightgbm: LightGBMRegressorParameters = Field(description="gradient-boosted trees of LightGBM")
 
     @property
     def positive_only(self) -> bool:
@@ -129,7 +135,7 @@ class LightGBMRegressor(LightGBMBlock):
 
 
 class LightGBMClassifier(LightGBMBlock):
-    lightgbm: LightGBMParameters
+    lightgbm: LightGBMParameters = Field(description="gradient-boosted trees of LightGBM")
 
 
 class _LightGBMMatrix(Matrix):

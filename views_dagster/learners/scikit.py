@@ -60,20 +60,23 @@ class SklearnParameters(BaseModel):
 class _Boosting(SklearnParameters):
     module: ClassVar[str] = "sklearn.ensemble"
 
-    learning_rate: float = Field(default=0.05, gt=0)
-    max_iter: int = Field(default=100, ge=1)
-    max_leaf_nodes: int = Field(default=31, ge=2)
-    max_depth: int | None = Field(default=None, ge=1)
-    min_samples_leaf: int = Field(default=50, ge=1)
-    l2_regularization: float = Field(default=0.0, ge=0)
-    max_features: float = Field(default=1.0, gt=0, le=1)
-    max_bins: int = Field(default=63, ge=2, le=255)
+    learning_rate: float = Field(default=0.05, gt=0, description="how much each tree contributes")
+    max_iter: int = Field(default=100, ge=1, description="number of trees")
+    max_leaf_nodes: int = Field(default=31, ge=2, description="most leaves of a tree")
+    max_depth: int | None = Field(default=None, ge=1, description="most splits from root to leaf; null for no limit")
+    min_samples_leaf: int = Field(default=50, ge=1, description="fewest rows in a leaf")
+    l2_regularization: float = Field(default=0.0, ge=0, description="L2 penalty on leaf values")
+    max_features: float = Field(default=1.0, gt=0, le=1, description="share of the columns that a split may use")
+    max_bins: int = Field(default=63, ge=2, le=255, description="bins of a feature; more is slower and rarely better")
 
 
 class HistGradientBoostingRegressor(_Boosting):
     estimator: Literal["HistGradientBoostingRegressor"]
     goals: ClassVar[frozenset[str]] = frozenset({"mean", "quantile"})
-    loss: Literal["squared_error", "poisson"] = "squared_error"
+    loss: Literal["squared_error", "poisson"] = Field(
+        default="squared_error",
+        description="loss; poisson learns the mean on a log link and needs `transform: identity`",
+    )
 
     @property
     def positive_only(self) -> bool:
@@ -88,11 +91,15 @@ class HistGradientBoostingClassifier(_Boosting):
 class _Forest(SklearnParameters):
     module: ClassVar[str] = "sklearn.ensemble"
 
-    n_estimators: int = Field(default=100, ge=1)
-    max_depth: int | None = Field(default=None, ge=1)
-    min_samples_leaf: int = Field(default=20, ge=1)
-    max_features: float | Literal["sqrt", "log2"] = 0.33
-    max_samples: float | None = Field(default=0.2, gt=0, le=1)
+    n_estimators: int = Field(default=100, ge=1, description="number of trees")
+    max_depth: int | None = Field(default=None, ge=1, description="most splits from root to leaf; null for no limit")
+    min_samples_leaf: int = Field(default=20, ge=1, description="fewest rows in a leaf")
+    max_features: float | Literal["sqrt", "log2"] = Field(
+        default=0.33, description="share of the columns that a split may use"
+    )
+    max_samples: float | None = Field(
+        default=0.2, gt=0, le=1, description="share of the rows that a tree draws; null for as many as there are"
+    )
     bootstrap: Literal[True] = True
 
 
@@ -121,20 +128,20 @@ class _Linear(SklearnParameters):
 
 class Ridge(_Linear):
     estimator: Literal["Ridge"]
-    alpha: float = Field(default=1.0, ge=0)
+    alpha: float = Field(default=1.0, ge=0, description="L2 penalty on standardised features")
 
 
 class ElasticNet(_Linear):
     estimator: Literal["ElasticNet"]
-    alpha: float = Field(default=0.01, ge=0)
-    l1_ratio: float = Field(default=0.5, ge=0, le=1)
-    max_iter: int = Field(default=1000, ge=1)
+    alpha: float = Field(default=0.01, ge=0, description="penalty on standardised features")
+    l1_ratio: float = Field(default=0.5, ge=0, le=1, description="share of the penalty that is L1")
+    max_iter: int = Field(default=1000, ge=1, description="most iterations of the solver")
 
 
 class PoissonRegressor(_Linear):
     estimator: Literal["PoissonRegressor"]
-    alpha: float = Field(default=1.0, ge=0)
-    max_iter: int = Field(default=300, ge=1)
+    alpha: float = Field(default=1.0, ge=0, description="L2 penalty on standardised features")
+    max_iter: int = Field(default=300, ge=1, description="most iterations of the solver")
 
     @property
     def positive_only(self) -> bool:
@@ -143,10 +150,10 @@ class PoissonRegressor(_Linear):
 
 class TweedieRegressor(_Linear):
     estimator: Literal["TweedieRegressor"]
-    power: float = Field(default=1.5, ge=1, lt=2)
-    alpha: float = Field(default=1.0, ge=0)
+    power: float = Field(default=1.5, ge=1, lt=2, description="variance grows with the mean to this power")
+    alpha: float = Field(default=1.0, ge=0, description="L2 penalty on standardised features")
     link: Literal["log"] = "log"
-    max_iter: int = Field(default=300, ge=1)
+    max_iter: int = Field(default=300, ge=1, description="most iterations of the solver")
 
     @property
     def positive_only(self) -> bool:
@@ -156,14 +163,14 @@ class TweedieRegressor(_Linear):
 class LogisticRegression(_Linear):
     estimator: Literal["LogisticRegression"]
     goals: ClassVar[frozenset[str]] = frozenset({"probability"})
-    C: float = Field(default=1.0, gt=0)
-    max_iter: int = Field(default=300, ge=1)
+    C: float = Field(default=1.0, gt=0, description="inverse of the L2 penalty on standardised features")
+    max_iter: int = Field(default=300, ge=1, description="most iterations of the solver")
 
 
 class SklearnBlock(Block):
     """What `{sklearn: {estimator: ..., ...}}` means wherever it stands."""
 
-    sklearn: SklearnParameters
+    sklearn: SklearnParameters = Field(description="an estimator of scikit-learn; `estimator` picks it")
 
     def matrix(self, features: NDArray[np.float32]) -> Matrix:
         return _SklearnMatrix(features, self.sklearn)
@@ -193,14 +200,14 @@ class SklearnRegressor(SklearnBlock):
         | ElasticNet
         | PoissonRegressor
         | TweedieRegressor,
-        Field(discriminator="estimator"),
+        Field(discriminator="estimator", description="an estimator of scikit-learn; `estimator` picks it"),
     ]
 
 
 class SklearnClassifier(SklearnBlock):
     sklearn: Annotated[
         HistGradientBoostingClassifier | RandomForestClassifier | ExtraTreesClassifier | LogisticRegression,
-        Field(discriminator="estimator"),
+        Field(discriminator="estimator", description="an estimator of scikit-learn; `estimator` picks it"),
     ]
 
 

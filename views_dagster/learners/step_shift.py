@@ -31,12 +31,12 @@ class LevelLearner(SteppedLearner):
     (`transform: identity`); the level is log1p of that.
     """
 
-    regressor: Regressor
+    regressor: Regressor = Field(description="learns the level: {lightgbm: {...}} or {sklearn: {...}}")
     transform: Literal["log1p", "identity"] = Field(default="log1p", description="scale on which the regressor fits")
     anchor: int | None = Field(
         default=None, ge=1, description="learn the change from the unit's mean over this many months, on the log scale"
     )
-    draws_from: DrawsFrom = Residuals()
+    draws_from: DrawsFrom = Field(default=Residuals(), description="how draws arise around the level; `kind` picks it")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -38,8 +38,8 @@ class OwnHistory(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    share: float = Field(default=0.5, gt=0, lt=1)
-    months: int = Field(default=12, ge=1)
+    share: float = Field(default=0.5, gt=0, lt=1, description="share of the draws that are the unit's own months")
+    months: int = Field(default=12, ge=1, description="how many of the unit's last months")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ _ITEMS = 3
 def markdown_table(frame: pl.DataFrame, rows: int = 10) -> str:
     """The first `rows` rows as a Markdown table: numbers on the right, long lists shortened.
 
-    Fractions have four significant digits, and numbers from 1,000 on none after the point.
+    Fractions are written as by `short_number`.
 
     A last line says how many rows there are where not all of them are shown.
     """
@@ -25,7 +25,12 @@ def markdown_table(frame: pl.DataFrame, rows: int = 10) -> str:
     return "\n".join(lines)
 
 
-def markdown_columns(frame: pl.DataFrame, rows: int = 3) -> str:
+def short_number(value: float) -> str:
+    """Four significant digits, and from 1,000 on none after the point."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def markdown_columns(frame: pl.DataFrame, rows: int = 2) -> str:
     """A wide frame as a narrow Markdown table: a line for each column, with its values in the first `rows` rows."""
     shown = frame.head(rows)
     lines = [
@@ -52,7 +57,7 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+        return short_number(value)
     if isinstance(value, list | pl.Series):
         items = [_cell(item) for item in value[:_ITEMS]]
         return f"[{', '.join(items)}{f', … {len(value)}' if len(value) > _ITEMS else ''}]"

@@ -153,7 +153,7 @@ DEATHS, YEARLY = ["best", "low", "high"], ["sp_pop_totl", "sp_dyn_imrt_in"]
     ("reader", "table", "poison", "check"),
     [
         (DemoEvents, "raw/ucdp_ged", change(DEATHS, lambda x: x * 0), "input_zeros_by_column"),
-        (DemoEvents, "raw/ucdp_ged", change(DEATHS, lambda x: x * 1000), "input_extremes"),
+        (DemoEvents, "raw/ucdp_ged", change(DEATHS, lambda x: x * 100_000), "input_extremes"),
         (DemoEvents, "raw/ucdp_ged", copy_of_last_month, "input_unchanged_month"),
         (
             DemoYearTable,
@@ -164,7 +164,7 @@ DEATHS, YEARLY = ["best", "low", "high"], ["sp_pop_totl", "sp_dyn_imrt_in"]
         (DemoYearTable, "raw/world_bank", change(YEARLY, lambda x: x * 1000), "input_extremes"),
         (DemoYearTable, "raw/world_bank", lambda newest, before: newest.head(20), "input_missing_units"),
     ],
-    ids=["zero", "x1000", "copied month", "missing", "x1000 yearly", "few units"],
+    ids=["zero", "x100000", "copied month", "missing", "x1000 yearly", "few units"],
 )
 def test_a_poisoned_newest_month_stops_before_the_models(
     with_covariates: Home,

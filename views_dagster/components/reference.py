@@ -1,0 +1,65 @@
+"""The reference of learners in docs/models.md, from the schemas.
+
+`python -m views_dagster.components.reference` prints it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from views_dagster.components.blocks import CHOICES, resolved
+from views_dagster.components.loading import rooms
+from views_dagster.components.scaffolding import inline
+
+Schema = Mapping[str, Any]
+
+
+def learner_reference() -> str:
+    """Markdown: what each kind of learner is, and a table of the settings of learners and of the blocks inside them."""
+    root = rooms()["models"].attributes_type.model_json_schema()
+    kinds = resolved(root["properties"]["learner"], root)[CHOICES]
+    blocks = {kind: resolved(kinds[kind], root) for kind in sorted(kinds)}
+    summaries = [
+        f"- `{kind}`: " + block["description"].partition("\n\n")[0].replace("\n", " ") for kind, block in blocks.items()
+    ]
+    owners: dict[tuple[str, str, str], list[str]] = {}
+    done: set[str] = set()
+    while waiting := [name for name in blocks if name not in done]:
+        name = waiting[0]
+        done.add(name)
+        needed = blocks[name].get("required", ())
+        for setting, field in blocks[name].get("properties", {}).items():
+            if "const" not in field:
+                blocks.update(_inside(setting, resolved(field, root), root))
+                default = "needed" if setting in needed else f"`{inline(field.get('default', {}))}`"
+                owners.setdefault((setting, default, _meaning(field)), []).append(name)
+    rows = [
+        f"| `{setting}` | {', '.join(names)} | {default} | {meaning} |"
+        for (setting, default, meaning), names in owners.items()
+    ]
+    return "\n".join([*summaries, "", "| setting | of | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _inside(setting: str, value: Schema, root: Schema) -> Iterator[tuple[str, Schema]]:
+    """The blocks that a setting can hold, by the name that the table gives them."""
+    if CHOICES not in value and "properties" in value:
+        yield setting, value
+    for tag, choice in value.get(CHOICES, {}).items():
+        block = resolved(choice, root)
+        held = block.get("properties", {})
+        if tag not in held:
+            yield f"{setting} {tag}", block
+            continue
+        library = resolved(held[tag], root)
+        if CHOICES in library:
+            yield from ((name, resolved(estimator, root)) for name, estimator in library[CHOICES].items())
+        else:
+            yield f"{tag} {setting}", library
+
+
+def _meaning(field: Schema) -> str:
+    options = f"; one of {', '.join(field['enum'])}" if "enum" in field else ""
+    return f"{field['description'].rstrip('.')}{options}"
+
+
+if __name__ == "__main__":
+    print(learner_reference())

@@ -1,0 +1,134 @@
+"""Tracking: one nested run a model and month, found from the release and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from views_dagster.calendar import from_key
+from views_dagster.components.model import model_files
+from views_dagster.storage.digests import digest_frame
+from views_dagster_tests.homes import Home
+
+NEWEST = "1992-12"
+MODELS = ("quiet_echo", "still_water")
+
+
+class Tracker:
+    """A client of the home's MLflow database."""
+
+    def __init__(self, home: Home) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=f"sqlite:///{home.folder / 'mlflow.db'}")
+
+    def runs(self, **tags: str) -> list[Any]:
+        experiment = self.client.get_experiment_by_name("views_dagster")
+        wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        return list(self.client.search_runs([experiment.experiment_id], wanted))
+
+
+@pytest.fixture(scope="module")
+def home(small_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A month released, and its models then trained once more."""
+    home = small_home.copy(tmp_path_factory.mktemp("tracked"))
+    home.history(NEWEST, first=NEWEST)
+    home.release(NEWEST)
+    home.run("group:trained_artifacts", NEWEST)
+    return home
+
+
+@pytest.fixture(scope="module")
+def tracker(home: Home) -> Tracker:
+    return Tracker(home)
+
+
+def test_each_training_is_a_nested_run_of_a_run_that_ended(home: Home, tracker: Tracker) -> None:
+    every = tracker.runs()
+    nested = [run for run in every if "mlflow.parentRunId" in run.data.tags]
+    parents = [run for run in every if run not in nested]
+    assert len(parents) == 2
+    assert sorted((run.data.tags["model"], run.data.tags["month"]) for run in nested) == [
+        (model, NEWEST) for model in MODELS for _ in range(2)
+    ]
+    for parent in parents:
+        children = [run for run in nested if run.data.tags["mlflow.parentRunId"] == parent.info.run_id]
+        assert {run.data.tags["model"] for run in children} == set(MODELS)
+        assert len({run.data.tags["dagster_run_id"] for run in children}) == 1
+    assert {run.info.status for run in every} == {"FINISHED"}
+
+
+def test_a_run_says_how_the_model_was_made(home: Home, tracker: Tracker) -> None:
+    run = tracker.runs(model="quiet_echo")[0]
+    assert run.data.params["features"] == "little"
+    assert run.data.params["target"] == "sb_best"
+    assert run.data.params["draws"] == "12"
+    assert run.data.params["learner.kind"] == "conflictology"
+    assert run.data.params["learner.window"] == "6"
+    assert run.data.tags["maturity"] == "deployed"
+
+
+def test_a_run_holds_the_files_of_the_model(home: Home, tracker: Tracker, tmp_path: Path) -> None:
+    run = tracker.runs(model="quiet_echo")[0]
+    folder = Path(tracker.client.download_artifacts(run.info.run_id, "model", str(tmp_path)))
+    stored = model_files(home.rows("artifacts/quiet_echo", NEWEST))
+    assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")} == stored
+
+
+def test_the_model_of_a_released_row_is_found_in_the_tracker(home: Home, tracker: Tracker) -> None:
+    released = home.rows("forecasts", NEWEST)
+    manifest = json.loads(home.rows("release_manifests", NEWEST)["manifest"].item())
+    for model in MODELS:
+        assert model in released["model"].unique()
+        source = manifest["made_from"][f"artifacts/{model}"]
+        run = tracker.client.get_run(source["mlflow_run"])
+        assert (run.data.tags["model"], run.data.tags["month"]) == (model, NEWEST)
+        assert run.data.tags["artifact_digest"] == source["digest"]
+
+
+def test_the_release_is_found_from_the_tracker(home: Home, tracker: Tracker) -> None:
+    for model in MODELS:
+        run = tracker.runs(model=model, month=NEWEST)[-1]
+        artifact = home.rows(f"artifacts/{run.data.tags['model']}", run.data.tags["month"])
+        assert digest_frame(artifact, ("month_id", "path")) == run.data.tags["artifact_digest"]
+        assert home.store.months("forecasts") == {from_key(run.data.tags["month"])}
+
+
+def test_training_again_adds_a_run_with_the_same_digest(tracker: Tracker) -> None:
+    runs = tracker.runs(model="still_water", month=NEWEST)
+    assert len({run.info.run_id for run in runs}) == 2
+    assert len({run.data.tags["artifact_digest"] for run in runs}) == 1
+    assert len({run.data.tags["features_digest"] for run in runs}) == 1
+
+
+def test_metrics_of_a_backtest_are_logged(small_home: Home, tmp_path: Path) -> None:
+    """A backtest needs five years before its origin."""
+    home = small_home.copy(tmp_path)
+    home.history("1996-06", first="1993-01")
+    home.run("key:artifacts/quiet_echo", "1996-06")
+    (run,) = Tracker(home).runs(model="quiet_echo")
+    recorded = home.metadata("artifacts/quiet_echo", "1996-06")
+    assert run.data.metrics["cases"] > 100
+    assert run.data.metrics["crps"] >= 0
+    assert run.data.metrics["crps"] == pytest.approx(recorded["backtest crps"])
+    assert recorded["mlflow_run"] == run.info.run_id
+
+
+def test_a_model_that_cannot_be_trained_leaves_no_open_run(
+    small_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    home = small_home.copy(tmp_path)
+    log = mlflow.log_metrics
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(mlflow, "log_metrics", fails)
+    assert not home.run("key:artifacts/quiet_echo", NEWEST, raise_on_error=False).success
+    monkeypatch.setattr(mlflow, "log_metrics", log)
+    assert mlflow.active_run() is None
+    assert {run.info.status for run in Tracker(home).runs()} <= {"FAILED", "FINISHED"}
+    assert home.run("key:artifacts/quiet_echo", NEWEST).success
