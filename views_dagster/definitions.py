@@ -1,16 +1,12 @@
 """The code location: one builder that production, the command line and tests share."""
 
 import os
-import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-
-# Partition mappings, checks over partitions and freshness policies are marked beta; each command would say so again.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 import assets
 from resources.notifications import Notifier
@@ -44,7 +40,7 @@ def build_defs(
         dg.Definitions(
             resources={**default_resources(), **(resources or {})},
             executor=executor or dg.in_process_executor,
-            # The event log keeps everything; on the console a line for each table and warning is enough to follow a run.
+            # The event log keeps everything; on the console a line for each table and warning is enough.
             loggers={"console": dg.colored_console_logger.configured({"log_level": "INFO"})},
         ),
     )

@@ -205,7 +205,16 @@ def open_home(folder: Path, project: Path = ROOT, *, lasting: bool = False, **re
 
 def start_run(home: Home, selection: str, first: str, last: str) -> "subprocess.Popen[bytes]":
     """`home.run` in a process of its own that leads its process group."""
-    command = [sys.executable, "-m", "views_dagster_tests.homes", str(home.folder), str(home.project), selection, first, last]
+    command = [
+        sys.executable,
+        "-m",
+        "views_dagster_tests.homes",
+        str(home.folder),
+        str(home.project),
+        selection,
+        first,
+        last,
+    ]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

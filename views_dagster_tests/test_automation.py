@@ -215,7 +215,9 @@ def test_a_failed_check_is_told(
     home = small_home.copy(tmp_path)
     url, posts = webhook
     silent = pl.when(pl.col("month_id") == from_key(NEWEST)).then(0.0)
-    rescale(monkeypatch, lambda frame: frame.with_columns(silent.otherwise(x).alias(x) for x in ("best", "low", "high")))
+    rescale(
+        monkeypatch, lambda frame: frame.with_columns(silent.otherwise(x).alias(x) for x in ("best", "low", "high"))
+    )
     result = home.run("key:raw/ucdp_ged or key:features/little", NEWEST, raise_on_error=False)
     tell(home, "tell_of_failures", result, url)
     assert any(line.startswith("ERROR raw/ucdp_ged: input_zeros_by_column") for line in posts[0]["lines"])

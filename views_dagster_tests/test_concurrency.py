@@ -39,7 +39,9 @@ def write(location: str, process: int, writes: int, together: Barrier) -> None:
 def write_at_once(location: str, writes: int) -> None:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(PROCESSES)
-    started = [context.Process(target=write, args=(location, process, writes, together)) for process in range(PROCESSES)]
+    started = [
+        context.Process(target=write, args=(location, process, writes, together)) for process in range(PROCESSES)
+    ]
     for process in started:
         process.start()
     for process in started:

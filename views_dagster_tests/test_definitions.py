@@ -70,7 +70,9 @@ def defs(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
 
 
 def test_the_asset_graph_is_the_one_in_the_snapshot(defs: dg.Definitions) -> None:
-    assert describe(defs) == SNAPSHOT.read_text(), "meant? python -m views_dagster_tests.test_definitions writes it anew"
+    assert describe(defs) == SNAPSHOT.read_text(), (
+        "meant? python -m views_dagster_tests.test_definitions writes it anew"
+    )
 
 
 def test_every_entry_of_the_catalogue_has_its_assets(defs: dg.Definitions) -> None:

@@ -66,9 +66,7 @@ def test_values_that_no_forecast_may_hold(value: float, problem: str) -> None:
 @pytest.mark.parametrize("shape", [(3, 3, 4), (2, 2, 4), (2, 3, 0), (2, 3)])
 def test_shapes_that_do_not_fit(shape: tuple[int, ...]) -> None:
     with pytest.raises(ForecastError, match="expected"):
-        Forecast(
-            origin=529, units=np.array([1, 8]), steps=np.array([1, 2, 3]), draws=np.zeros(shape, dtype=np.float32)
-        )
+        Forecast(origin=529, units=np.array([1, 8]), steps=np.array([1, 2, 3]), draws=np.zeros(shape, dtype=np.float32))
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_model_takes_the_first_queryset_and_target(catalogue: Catalogue) -> No
 
 
 @pytest.mark.parametrize("method", ["mixture", "vincentization", "trained_weights"])
-def test_an_ensemble_of_all_models_of_a_target_loads_at_once(catalogue: Catalogue, method: str) -> None:
+def test_an_ensemble_of_two_models_of_a_target_loads_at_once(catalogue: Catalogue, method: str) -> None:
     made = attributes(scaffold(catalogue, "Ensemble", "conflict/ensembles/red_fox", method=method))
     assert made["members"] == ["purple_alien", "quiet_echo"]
     assert made["method"] == {"kind": method}
@@ -219,7 +219,7 @@ def test_dg_scaffolds_checks_and_lists(catalogue: Catalogue) -> None:
     )
     assert "validated successfully" in checked
     assert {"forecasts/blue_moon", "ensembles/red_fox"} <= catalogue.assets()
-    listed = {entry["key"]: entry["summary"] for entry in json.loads(dg("list", "components", "--json"))}
+    listed = {entry["key"]: entry["summary"] for entry in json.loads(dg("list", "components", "--json"))["items"]}
     ours = {key.rpartition(".")[2]: summary for key, summary in listed.items() if key.startswith(kind)}
     assert set(ours) == {"Ensemble", "ForecastModel", "Queryset", "Source"}
     assert all(ours.values())

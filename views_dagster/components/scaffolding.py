@@ -179,13 +179,13 @@ class EnsembleScaffolder(EntryScaffolder[EnsembleParameters]):
     parameters, room = EnsembleParameters, "ensembles"
 
     def settings(self, name: str, system: Path, given: EnsembleParameters) -> Settings:
-        """The members given, or all models of the first model's target."""
+        """The members given, or the first two models of one target."""
         models = {name: model for name, model in neighbours(system, "models").items() if model["maturity"] != "retired"}
         for member in given.members:
             _chosen("model", member, models)
         first = next(iter(models.values()), {})
         alike = [name for name, model in models.items() if model["target"] == first["target"]]
-        members = given.members or alike
+        members = given.members or alike[:2]
         if len(members) < 2:
             raise CatalogueError("an ensemble needs two models of the same target; scaffold them first")
         return {

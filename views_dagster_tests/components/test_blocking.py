@@ -135,7 +135,9 @@ def with_covariates(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return home
 
 
-def change(columns: list[str], to: Callable[[pl.Expr], pl.Expr]) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
+def change(
+    columns: list[str], to: Callable[[pl.Expr], pl.Expr]
+) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
     def poison(newest: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
         return newest.with_columns(to(pl.col(name)).alias(name) for name in columns)
 

@@ -86,16 +86,14 @@ def test_the_same_is_stored(storages: dict[str, Any]) -> None:
         ]
         assert latest[0] == latest[1]
         newest = [instance.get_latest_materialization_event(key) for instance in (ours, theirs)]
-        assert [event and event.asset_materialization and event.asset_materialization.partition for event in newest] == [
-            "1990-05"
-        ] * 2
+        assert [
+            event and event.asset_materialization and event.asset_materialization.partition for event in newest
+        ] == ["1990-05"] * 2
         assert ours.get_asset_keys() == theirs.get_asset_keys()
 
 
 def _latest_by_partition(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
-    ids = instance.event_log_storage.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION
-    )
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION)
     records = {record.storage_id: record for record in instance.fetch_materializations(key, limit=1000).records}
     return {partition: records[storage_id] for partition, storage_id in ids.items()}
 
@@ -127,7 +125,9 @@ def test_the_run_has_all_its_events_in_order(storages: dict[str, Any]) -> None:
         result = run(instance)
         events = instance.all_logs(result.run_id)
         kinds[name] = sorted(
-            f"{event.dagster_event_type} {event.dagster_event.partition or ''}" for event in events if event.dagster_event
+            f"{event.dagster_event_type} {event.dagster_event.partition or ''}"
+            for event in events
+            if event.dagster_event
         )
     assert kinds["ours"] == kinds["dagster"]
 
