@@ -28,7 +28,9 @@ HISTORY = dg.TimeWindowPartitionMapping(start_offset=-1200, end_offset=0, allow_
 """A month and every month before it, which is what whoever computes with the past depends on."""
 
 WHOLE_RANGE = dg.BackfillPolicy.single_run()
-MONTHLY_FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(days=32), fail_window=timedelta(days=38))
+MONTHLY_FRESHNESS = dg.FreshnessPolicy.cron(deadline_cron="0 6 27 * *", lower_bound_delta=timedelta(days=20))
+"""By the 27th a month must have been made since the 7th: the schedule runs on the 25th, the sensor may be earlier."""
+
 SOURCES_VARIABLE = "VIEWS_SOURCES"
 
 AnyReader = Annotated[

@@ -77,7 +77,11 @@ def check_output_validity(
 
     figures: dict[str, dict[str, float]] = {
         "labels": {"rows": float(rows.height)},
-        "complete": {"rows": rows.height, "rows_due": len(units) * len(steps), "rows_absent": absent.height},
+        "complete": {
+            "rows": float(rows.height),
+            "rows_due": float(len(units) * len(steps)),
+            "rows_absent": float(absent.height),
+        },
         "draw_count": _range_of(rows["draws"], "fewest_draws", "most_draws"),
         "finite": {"rows_not_finite": float(rows["not_finite"].sum())},
         "non_negative": _range_of(rows["lowest"], "lowest", None),

@@ -97,7 +97,7 @@ class InputDriftSettings(BaseModel):
     extremes_warning: Positive = Field(
         5.0, description="distance of a value from the column's median, in multiples of the farthest value of history"
     )
-    extremes_error: Positive = Field(300.0, description="the same distance beyond which a value is wrong")
+    extremes_error: Positive = Field(200.0, description="the same distance beyond which a value is wrong")
     outliers_error: Share = Field(
         0.25, description="share of a column's non-zero values that may lie beyond its robust quantile range"
     )
