@@ -4,6 +4,7 @@ A `Home` runs selections of assets in this process, as the command line does, on
 """
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from views_dagster.storage.tables import TableStore
 
 ROOT = Path(assets.__file__).resolve().parents[1]
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+HISTORY = "group:raw_data or group:processed_features"
+RELEASE = "group:trained_artifacts or group:forecasts or group:ensembles"
 _numbers = itertools.count()
 
 SB = {"from": "ucdp_ged.sb_best", "transforms": ["replace_na(0)"]}
@@ -89,24 +92,28 @@ class Home:
         return open_home(folder, project or self.project)
 
     def run(
-        self, selection: str, month: str, until: str | None = None, *, raise_on_error: bool = True
+        self, selection: str, month: str, until: str | None = None, *, checks: bool = True, raise_on_error: bool = True
     ) -> dg.ExecuteInProcessResult:
-        """Materialise what a selection string names, with its checks, for a month or for a range in one run."""
-        job = dg.define_asset_job("chosen", selection=selection, executor_def=dg.in_process_executor)
+        """Materialise what a selection string names, with or without its checks, for a month or a range in one run."""
+        chosen_assets = dg.AssetSelection.from_string(selection)
+        job = dg.define_asset_job(
+            "chosen",
+            selection=chosen_assets if checks else chosen_assets.without_checks(),
+            executor_def=dg.in_process_executor,
+        )
         chosen = dg.Definitions.merge(self.defs, dg.Definitions(jobs=[job])).resolve_job_def("chosen")
         where: dict[str, Any] = {"partition_key": month}
         if until is not None:
             where = {"tags": {RANGE_START: month, RANGE_END: until}}
         return chosen.execute_in_process(instance=self.instance, raise_on_error=raise_on_error, **where)
 
-    def history(self, until: str, first: str = calendar.FIRST_KEY) -> dg.ExecuteInProcessResult:
+    def history(self, until: str, first: str = calendar.FIRST_KEY, *, checks: bool = True) -> dg.ExecuteInProcessResult:
         """Raw data and features of a range of months."""
-        return self.run("group:raw_data or group:processed_features", first, until)
+        return self.run(HISTORY, first, until, checks=checks)
 
-    def release(self, month: str, *, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
+    def release(self, month: str, *, checks: bool = True, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
         """Everything after the features, for one month."""
-        groups = "group:trained_artifacts or group:forecasts or group:ensembles"
-        return self.run(groups, month, raise_on_error=raise_on_error)
+        return self.run(RELEASE, month, checks=checks, raise_on_error=raise_on_error)
 
     def rows(self, table: str, month: str, version: int | None = None) -> pl.DataFrame:
         """What the table holds for a month."""
@@ -203,27 +210,23 @@ def open_home(folder: Path, project: Path = ROOT, *, lasting: bool = False, **re
     return Home(folder, project, defs, dg.DagsterInstance.local_temp(str(folder / "dagster")))
 
 
-def start_run(home: Home, selection: str, first: str, last: str) -> "subprocess.Popen[bytes]":
-    """`home.run` in a process of its own that leads its process group."""
-    command = [
-        sys.executable,
-        "-m",
-        "views_dagster_tests.homes",
-        str(home.folder),
-        str(home.project),
-        selection,
-        first,
-        last,
-    ]
+def start_run(home: Home, selection: str, first: str, last: str, **environment: str) -> "subprocess.Popen[bytes]":
+    """`home.run` without checks, in a process of its own that leads its process group."""
+    module = "views_dagster_tests.homes"
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", module, str(home.folder), str(home.project), selection, first, last],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
 def main(folder: str, project: str, selection: str, first: str, last: str) -> None:
     """Run a selection of assets for a month, or for a range that is longer, in a lasting home."""
     home = open_home(Path(folder), Path(project), lasting=True)
-    home.run(selection, first, None if first == last else last)
+    home.run(selection, first, None if first == last else last, checks=False)
 
 
 if __name__ == "__main__":

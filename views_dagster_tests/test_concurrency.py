@@ -75,7 +75,7 @@ def test_three_runs_at_once_lose_nothing(tmp_path: Path) -> None:
     started = [start_run(home, "key:raw/ucdp_ged", month, month) for month in months]
     assert [process.wait() for process in started] == [0, 0, 0]
     alone = open_home(tmp_path / "alone", home.project)
-    alone.run("key:raw/ucdp_ged", months[0], months[-1])
+    alone.run("key:raw/ucdp_ged", months[0], months[-1], checks=False)
     assert home.digests() == alone.digests()
     for month in months:
         assert home.metadata("raw/ucdp_ged", month)["digest"] == home.digests()["raw/ucdp_ged"][from_key(month)]

@@ -6,6 +6,7 @@ An entry's name is its folder's; its system is the folder above its room: `asset
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,9 @@ from views_dagster.conflict.ucdp_api import UcdpApi
 from views_dagster.conflict.ucdp_files import UcdpFiles
 from views_dagster.sources.base import Reader
 from views_dagster.sources.tables import MonthTable, YearTable
+
+# Partition mappings, checks over partitions and freshness policies are marked beta; each command would say so again.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=calendar.FIRST_KEY, fmt="%Y-%m")
 HISTORY = dg.TimeWindowPartitionMapping(start_offset=-1200, end_offset=0, allow_nonexistent_upstream_partitions=True)

@@ -1,6 +1,6 @@
 """Every threshold of the drift and validity checks, as they are written in YAML.
 
-The defaults were calibrated on real country-month panels (docs/drift.md). A check with two thresholds warns beyond the
+The defaults were calibrated on real panels (docs/drift.md). A check with two thresholds warns beyond the
 first and is an error beyond the second.
 """
 

@@ -76,8 +76,8 @@ def test_a_model_that_diverges_stores_nothing_and_stops_what_comes_after(
 def released(small_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A released month, to spoil in copies."""
     home = small_home.copy(tmp_path_factory.mktemp("released"))
-    home.history(NEWEST, first=NEWEST)
-    home.release(NEWEST)
+    home.history(NEWEST, first=NEWEST, checks=False)
+    home.release(NEWEST, checks=False)
     return home
 
 
@@ -131,7 +131,7 @@ def with_covariates(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Raw data and features up to the month before the newest."""
     folder = tmp_path_factory.mktemp("covariates")
     home = open_home(folder, write_catalogue(folder, COVARIATES))
-    home.history(BEFORE)
+    home.history(BEFORE, checks=False)
     return home
 
 

@@ -33,8 +33,8 @@ class Tracker:
 def home(small_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A month released, and its models then trained once more."""
     home = small_home.copy(tmp_path_factory.mktemp("tracked"))
-    home.history(NEWEST, first=NEWEST)
-    home.release(NEWEST)
+    home.history(NEWEST, first=NEWEST, checks=False)
+    home.release(NEWEST, checks=False)
     home.run("group:trained_artifacts", NEWEST)
     return home
 
@@ -105,13 +105,13 @@ def test_training_again_adds_a_run_with_the_same_digest(tracker: Tracker) -> Non
 def test_metrics_of_a_backtest_are_logged(small_home: Home, tmp_path: Path) -> None:
     """A backtest needs five years before its origin."""
     home = small_home.copy(tmp_path)
-    home.history("1996-06", first="1993-01")
-    home.run("key:artifacts/quiet_echo", "1996-06")
+    home.history("1996-06", first="1993-01", checks=False)
+    home.run("key:artifacts/quiet_echo", "1996-06", checks=False)
     (run,) = Tracker(home).runs(model="quiet_echo")
     recorded = home.metadata("artifacts/quiet_echo", "1996-06")
     assert run.data.metrics["cases"] > 100
     assert run.data.metrics["crps"] >= 0
-    assert run.data.metrics["crps"] == pytest.approx(recorded["backtest crps"])
+    assert run.data.metrics["crps"] == pytest.approx(recorded["backtest_crps"])
     assert recorded["mlflow_run"] == run.info.run_id
 
 
