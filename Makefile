@@ -21,7 +21,7 @@ help:  ## Show this list.
 
 forecasts: history release  ## Make a month's forecasts from raw data: MONTH=2024-01.
 	@echo
-	@$(LOCAL) && python -m views_dagster.reports.where_to_look $(MONTH)
+	@$(LOCAL) && python -m views_dagster.conflict.show $(MONTH)
 
 history: .venv/installed  ## Make raw data and features of every month up to MONTH.
 	@$(LOCAL) && dagster asset materialize --select 'group:raw_data or group:processed_features' \

@@ -40,8 +40,6 @@ def build_defs(
         dg.Definitions(
             resources={**default_resources(), **(resources or {})},
             executor=executor or dg.in_process_executor,
-            # The event log keeps everything; on the console a line for each table and warning is enough.
-            loggers={"console": dg.colored_console_logger.configured({"log_level": "INFO"})},
         ),
     )
 

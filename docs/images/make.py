@@ -74,7 +74,8 @@ def asset_graph(page: "Page") -> bytes:
     page.keyboard.press("Alt+e")
     graph = page.locator("svg[class*=AssetGraphExplorer_svgContainer]")
     expect(graph.get_by_text("ucdp_ged", exact=True)).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    # The states of the assets, which colour them, come one batch after another; nothing on the page says which is last.
+    page.wait_for_timeout(8000)
     canvas = graph.locator("xpath=ancestor::div[contains(@style, 'user-select')]")
     canvas.evaluate("canvas => { canvas.style.background = 'white' }")
     left, top, right, bottom = graph.evaluate(
