@@ -6,8 +6,7 @@ Colours are from palettes that colour-blind readers can tell apart, and none of 
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Verdict = Literal["passed", "warning", "error"]
-
 _DPI = 90
 _NAME_LENGTH = 29
 _INK = "#262626"
@@ -29,21 +26,6 @@ _GREY = "#8a8a8a"
 _BANDS: Final = ((0.9, "#d6e4f2"), (0.8, "#a9cbe6"), (0.5, "#6ba5d3"))
 _MEDIAN = "#0b4a8f"
 _MEAN = "#c2410c"
-_VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
-    "passed": ("#6ba5d3", "within its threshold"),
-    "warning": ("#e69f00", "warning"),
-    "error": ("#a4262c", "error"),
-}
-
-
-@dataclass(frozen=True)
-class Gauge:
-    """A figure that was tested, the threshold it must not exceed, and what came of it."""
-
-    name: str
-    figure: float
-    threshold: float
-    verdict: Verdict
 
 
 def hardest_hit(forecast: Forecast, history: pl.DataFrame, *, value: str, count: int) -> list[int]:
@@ -143,57 +125,6 @@ def fan_chart(
     ]
     figure.legend(handles=handles, loc="lower center", ncols=legend_columns, fontsize=8, frameon=False)
     return _png(figure)
-
-
-def thresholds_chart(gauges: Sequence[Gauge], *, title: str) -> bytes:
-    """One bar a gauge, in order from the top: its figure as a multiple of its threshold, the numbers beside it.
-
-    Bars end at twice the threshold; an arrow marks a figure beyond that, also one above a threshold of zero.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
-    figure = Figure(figsize=(9, 1.2 + 0.3 * max(1, len(gauges))), dpi=_DPI, layout="constrained")
-    axis = figure.subplots()
-    places = np.arange(len(gauges))
-    ratios = np.array([_multiple(gauge.figure, gauge.threshold) for gauge in gauges])
-    axis.barh(places, np.minimum(ratios, 2), height=0.62, color=[_VERDICTS[gauge.verdict][0] for gauge in gauges])
-    for place, (ratio, gauge) in enumerate(zip(ratios, gauges, strict=True)):
-        beyond = "▸" if ratio > 2 else ""
-        sign = {"passed": "", "warning": "! ", "error": "✗ "}[gauge.verdict]
-        axis.annotate(
-            beyond, (2, place), xytext=(1, 0), textcoords="offset points", va="center", fontsize=9, color=_INK
-        )
-        axis.text(
-            2.08,
-            place,
-            f"{sign}{gauge.figure:.3g}  of  {gauge.threshold:.3g}",
-            va="center",
-            fontsize=8,
-            color=_INK,
-            fontweight="normal" if gauge.verdict == "passed" else "bold",
-        )
-    axis.axvline(1, color=_INK, linewidth=1)
-    axis.set_yticks(places, [gauge.name for gauge in gauges])
-    axis.set_ylim(len(gauges) - 0.4, -0.6)
-    axis.set_xlim(0, 2.6)
-    axis.set_xticks([0, 0.5, 1, 1.5, 2], ["0", "½", "threshold", "1½", "2 × threshold"])
-    _tidy(axis)
-    axis.grid(axis="y", visible=False)
-    axis.spines["bottom"].set_bounds(0, 2)
-    axis.tick_params(axis="y", length=0)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
-    present = {gauge.verdict for gauge in gauges}
-    handles = [Patch(color=colour, label=label) for name, (colour, label) in _VERDICTS.items() if name in present]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return _png(figure)
-
-
-def _multiple(figure: float, threshold: float) -> float:
-    """figure / threshold; above a threshold of zero infinite, at or below it 0."""
-    if threshold > 0:
-        return max(figure, 0) / threshold
-    return math.inf if figure > threshold else 0
 
 
 def _draw_fan(axis: "Axes", months: NDArray[np.int64], draws: NDArray[np.float32]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from views_dagster.forecasts import Forecast
-from views_dagster.reports.figures import Gauge, _multiple, _short, fan_chart, hardest_hit, thresholds_chart
+from views_dagster.reports.figures import _short, fan_chart, hardest_hit
 
 ORIGIN = 529
 
@@ -106,28 +106,8 @@ def test_an_empty_history_and_a_forecast_of_zero_are_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "threshold", "expected"),
-    [(1, 2, 0.5), (3, 2, 1.5), (0, 0, 0), (2, 0, np.inf), (-1, 2, 0), (-1, 0, 0)],
-)
-def test_multiples_of_a_threshold(figure: float, threshold: float, expected: float) -> None:
-    assert _multiple(figure, threshold) == expected
-
-
-@pytest.mark.parametrize(
     ("number", "text"),
     [(0, "0"), (0.314, "0.31"), (7.46, "7.5"), (320.4, "320"), (1234, "1.23k"), (45_000, "45k"), (3.1e6, "3.1M")],
 )
 def test_numbers_are_short(number: float, text: str) -> None:
     assert _short(number) == text
-
-
-def test_a_thresholds_chart_grows_with_its_gauges_whatever_their_size() -> None:
-    gauges = [
-        Gauge("within", 0.02, 0.05, "passed"),
-        Gauge("diverged", 1.3e21, 100, "error"),
-        Gauge("above_zero", 2, 0, "warning"),
-    ]
-    three, one = thresholds_chart(gauges, title="checks"), thresholds_chart(gauges[:1], title="checks")
-    assert size(three)[1] > size(one)[1]
-    assert len(three) < 120_000
-    assert three == thresholds_chart(gauges, title="checks")
