@@ -1,6 +1,5 @@
 # Two commands are enough: `make forecasts` and `make test`.
 MONTH ?= 2024-01
-FIRST ?= 1990-01
 PYTHON ?= python3.11
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -8,6 +7,7 @@ LOCAL := source $(BIN)/activate && source resources/local.env
 
 .PHONY: forecasts history release test check dev bench lock clean help
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,7 @@ forecasts: history release  ## Make a month's forecasts from raw data: MONTH=202
 
 history: .venv/installed  ## Make raw data and features of every month up to MONTH.
 	@$(LOCAL) && dagster asset materialize --select 'group:raw_data or group:processed_features' \
-	  --partition-range $(FIRST)...$(MONTH)
+	  --partition-range 1990-01...$(MONTH)
 
 release: .venv/installed  ## Train, forecast and release MONTH; its history must be there.
 	@$(LOCAL) && dagster asset materialize \

@@ -78,6 +78,7 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
         month, instance = context.partition_key, context.instance
         month_id = calendar.from_key(month)
         tables = {name: key.to_user_string() for name, key in inputs.items()}
+        made_from = ancestry(instance, set(tables.values()), month)
         rows = []
         for name, table in tables.items():
             frame = upstream[name].collect()
@@ -85,14 +86,16 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
             first = frame.row(0, named=True)
             rows.append(
                 release_rows(
-                    Forecast.from_frame(frame), model=first["model"], level=first["level"], target=first["target"]
+                    Forecast.from_frame(frame),
+                    model=first["model"],
+                    level=first["level"],
+                    target=first["target"],
+                    artifact=made_from.get(f"artifacts/{first['model']}", {}).get("digest"),
                 )
             )
         released = release_table(rows)
         lead = first_shown[0]
         version = storage.save(context.get_step_execution_context(), KEY, released, keys=["month_id", *RELEASE_KEYS])
-        made_from = ancestry(instance, set(tables.values()), month)
-
         document = manifest(
             month_id=month_id,
             release={

@@ -47,9 +47,13 @@ def automation(context: dg.ComponentLoadContext) -> dg.Definitions:
             return dg.SkipReason(f"a source could not be asked, and is asked again next time: {error}")
         if not newest:
             return dg.SkipReason("no source tells what its newest month is")
-        key = calendar.to_key(min(newest.values()))
-        if context.cursor is not None and key <= context.cursor:
-            return dg.SkipReason(f"{context.cursor} is still the newest month that every source has")
+        month_id = min(newest.values())
+        if context.cursor is not None:
+            if month_id <= calendar.from_key(context.cursor):
+                return dg.SkipReason(f"{context.cursor} is still the newest month that every source has")
+            # One month a tick, so that none between is left out and each finds the one before it.
+            month_id = calendar.from_key(context.cursor) + 1
+        key = calendar.to_key(month_id)
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"month {key}", partition_key=key)], cursor=key)
 
     monthly = dg.build_schedule_from_partitioned_job(

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field, PrivateAttr
 
 from views_dagster import calendar
-from views_dagster.errors import MissingMonthsError
+from views_dagster.errors import MissingMonthsError, RejectedMonthError
 from views_dagster.storage.digests import combine, digest_months
 from views_dagster.storage.tables import TableStore
 from views_dagster.storage.vintages import Revision, compare
@@ -27,7 +27,7 @@ class Storage(dg.ConfigurableIOManager):
 
     location: str = Field(description="Folder or object-store URL that holds the tables.")
     options: dict[str, str] = Field(default={}, description="Object-store options, as delta-rs names them.")
-    _reads: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
+    _reads: dict[tuple[str, str], dict[str, dict[str, Any]]] = PrivateAttr(default_factory=dict)
 
     @property
     def store(self) -> TableStore:
@@ -39,6 +39,7 @@ class Storage(dg.ConfigurableIOManager):
 
         Raises:
             MissingMonthsError: the table lacks a month; names the command that makes it.
+            RejectedMonthError: the newest of the months did not pass its checks.
         """
         table = context.asset_key.to_user_string()
         wanted = [calendar.from_key(key) for key in context.asset_partition_keys]
@@ -52,8 +53,15 @@ class Storage(dg.ConfigurableIOManager):
                 f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"
                 f"  dagster asset materialize --select '*{table}' {months}"
             )
+        newest = calendar.to_key(max(wanted))
+        if (reason := self.store.rejection(table, max(wanted))) is not None:
+            raise RejectedMonthError(
+                f"{table} of {newest} did not pass its checks ({reason}). Mend what it comes from and make it again:\n"
+                f"  dagster asset materialize --select '*{table}' --partition {newest}\n"
+                "or, if the world really changed that much, set the thresholds in its defs.yaml first."
+            )
         step = (context.step_context.run_id, context.step_context.step.key)
-        self._reads.setdefault(step, {})[table] = f"version {version}, {calendar.describe_months(wanted)}"
+        self._reads.setdefault(step, {})[table] = {"version": version, "months": calendar.describe_months(wanted)}
         return self.store.scan(table, min(wanted), max(wanted), version)
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
@@ -78,10 +86,7 @@ class Storage(dg.ConfigurableIOManager):
         """Write the months of the step's partition range; returns the table's version."""
         table = asset_key.to_user_string()
         chosen = step.partition_key_range
-        partitions = [
-            calendar.to_key(m) for m in range(calendar.from_key(chosen.start), calendar.from_key(chosen.end) + 1)
-        ]
-        months = [calendar.from_key(key) for key in partitions]
+        months = list(range(calendar.from_key(chosen.start), calendar.from_key(chosen.end) + 1))
         digests = digest_months(frame, keys)
         revisions = self._revisions(table, frame, months, keys) if compares_vintages else {}
         version = self.store.write(
@@ -99,7 +104,7 @@ class Storage(dg.ConfigurableIOManager):
             },
             asset_key=asset_key,
         )
-        for partition, month in zip(partitions, months, strict=True):
+        for month in months:
             step.add_asset_metadata(
                 {
                     "dagster/partition_row_count": rows[month],
@@ -107,7 +112,7 @@ class Storage(dg.ConfigurableIOManager):
                     **_revision_metadata(revisions.get(month)),
                 },
                 asset_key=asset_key,
-                partition_key=partition,
+                partition_key=calendar.to_key(month),
             )
         return version
 

@@ -39,7 +39,7 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
     ) -> str:
         """Record one trained model as a nested run and return its MLflow run id.
 
-        The run is found again by its tags: `model`, `month` and `artifact_digest`, which the release's rows carry too.
+        The run is found again by its tags: `model`, `month`, `artifact_digest`, the `artifact` of the release's rows.
         Training the same model and month again adds a run; equal artifacts have equal digests.
         """
         import mlflow
@@ -65,7 +65,12 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
 
         mlflow.set_tracking_uri(self.tracking_uri)
         if mlflow.get_experiment_by_name(self.experiment) is None:
-            mlflow.create_experiment(self.experiment, artifact_location=self.artifact_location or None)
+            try:
+                mlflow.create_experiment(self.experiment, artifact_location=self.artifact_location or None)
+            except mlflow.MlflowException:
+                # Another process made it in between; otherwise the reason stands.
+                if mlflow.get_experiment_by_name(self.experiment) is None:
+                    raise
         self._parent = MlFlow(
             SimpleNamespace(
                 log=context.log,
@@ -78,6 +83,7 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """End the parent run when Dagster lets go of the resource: runs without a job of ours have no hook for it."""
         if self._parent is not None:
-            self._parent.cleanup_on_error()
-            self._parent.end_run()
+            failures = dg.DagsterEventType.STEP_FAILURE
+            failed = context.run_id and context.instance and context.instance.all_logs(context.run_id, of_type=failures)
+            self._parent.end_run("FAILED" if failed else "FINISHED")
             self._parent = None

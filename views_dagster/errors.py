@@ -20,6 +20,10 @@ class MissingMonthsError(PlatformError):
     """A table lacks months that a consumer needs."""
 
 
+class RejectedMonthError(PlatformError):
+    """A month that did not pass its checks was about to be built on."""
+
+
 class PanelError(PlatformError):
     """A panel of features cannot be learned from: gaps, NaN, or units without rows."""
 

@@ -35,8 +35,7 @@ ALLOWED = {
     # Names that a person writes in YAML: VIEWS calls the transform this, and the level's units.
     ("views_dagster/features/transforms.py", "countrylag"),
     ("views_dagster/features/querysets.py", "countries"),
-    # Where thresholds come from, and what a reader may stand for.
-    ("views_dagster/drift/settings.py", "country-month"),
+    # What a reader may stand for.
     ("views_dagster/sources/base.py", "ucdp, weather files"),
     ("views_dagster/panel.py", "deaths, ..."),
 }

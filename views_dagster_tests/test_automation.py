@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.definitions.freshness import CronFreshnessPolicy
 
 from resources.notifications import Notifier
 from views_dagster import calendar
@@ -100,6 +101,15 @@ def test_a_new_month_is_asked_for_once(small_home: Home, offers: Offers) -> None
         assert "2024-03" in (again.skip_message or "")
     offers("2024-04", "2024-04")
     assert requested(look(small_home, first.cursor)) == ["2024-04"]
+
+
+def test_months_that_came_at_once_are_asked_for_one_by_one(small_home: Home, offers: Offers) -> None:
+    offers("2024-05", "2024-05")
+    second = look(small_home, "2024-03")
+    assert requested(second) == ["2024-04"]
+    assert isinstance(second, dg.SensorResult)
+    assert requested(look(small_home, second.cursor)) == ["2024-05"]
+    assert isinstance(look(small_home, "2024-05"), dg.SkipReason)
 
 
 def test_a_lost_cursor_does_not_run_the_month_again(small_home: Home, offers: Offers) -> None:
@@ -261,4 +271,6 @@ def test_raw_data_and_the_release_say_when_they_are_late(small_home: Home) -> No
     for table in ("raw/ucdp_ged", "raw/countries", "forecasts"):
         policy = policies[table]
         assert policy is not None, table
-        assert policy.fail_window.to_timedelta() > timedelta(days=31), "a month has up to 31 days"
+        assert isinstance(policy, CronFreshnessPolicy), table
+        assert policy.deadline_cron == "0 6 27 * *", "after the schedule of the 25th"
+        assert policy.lower_bound_delta == timedelta(days=20)

@@ -21,7 +21,7 @@ from views_dagster_tests.homes import HISTORY, RELEASE, ROOT, SMALL, Home, open_
 NEWEST = "1990-12"
 MONTHS = set(range(from_key(FIRST_KEY), from_key(NEWEST) + 1))
 POLL_SECONDS = 0.001
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 500
 
 WRITER = """
 import sys

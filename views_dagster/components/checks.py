@@ -44,7 +44,14 @@ def suite_checks(
     def run_suite(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         storage = cast(Storage, context.resources.io_manager)
         month = check_month(context)
-        for result in evaluate(storage.store, month):
+        results = list(evaluate(storage.store, month))
+        wrong = [result.name for result in results if not result.passed and result.severity == "error"]
+        # A blocking check stops its own run; the note keeps later runs from building on the month as well.
+        if wrong:
+            storage.store.reject(asset.to_user_string(), month, f"{suite} {', '.join(wrong)}")
+        elif any(info.severity == "error" for info in checks.values()):
+            storage.store.accept(asset.to_user_string(), month)
+        for result in results:
             if not result.passed:
                 context.log.warning(f"{asset.to_user_string()} {calendar.to_key(month)}: {suite} {result.name} failed")
             yield _as_check_result(asset, suite, month, result)

@@ -94,7 +94,8 @@ def forecast_checks(
 
     def drifted(store: TableStore, month: int) -> Iterable[CheckResult]:
         previous = store.scan(table, month - 1, month - 1).collect()
-        return check_output_drift(store.scan(table, month, month).collect(), previous, settings.drift)
+        known = None if previous.is_empty() else previous
+        return check_output_drift(store.scan(table, month, month).collect(), known, settings.drift)
 
     return [
         suite_checks(key, "validity", VALIDITY_CHECKS, valid, partitioned=True),

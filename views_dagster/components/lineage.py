@@ -39,11 +39,23 @@ def vintage(instance: dg.DagsterInstance, table: str, partition: str, digest: st
 
 
 def ancestry(instance: dg.DagsterInstance, tables: set[str], partition: str) -> dict[str, dict[str, Any]]:
-    """`vintage` of `tables` and, through what each of them read, of everything they come from."""
+    """`vintage` of `tables` and, through what each of them read, of everything they come from.
+
+    Raises:
+        MissingMonthsError: a table's month was made again after it was read, so that what was made from it is older.
+    """
     known: dict[str, dict[str, Any]] = {}
     waiting = set(tables)
     while waiting:
         table = waiting.pop()
         known[table] = vintage(instance, table, partition)
         waiting |= set(known[table].get("read", {})) - known.keys()
+    for table, made in known.items():
+        for source, read in made.get("read", {}).items():
+            if known[source]["table_version"] > read["version"]:
+                raise MissingMonthsError(
+                    f"{table} of {partition} was made from an older {source} (version {read['version']}) than there is "
+                    f"now (version {known[source]['table_version']}); make it and what follows again with:\n"
+                    f"  dagster asset materialize --select '{table}*' --partition {partition}"
+                )
     return known

@@ -173,13 +173,14 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             required_resource_keys={"io_manager"},
         )
         def forecast(context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame) -> pl.DataFrame:
-            panel, _ = panel_of(features)
+            panel, digest = panel_of(features)
             fitted = load_artifact(
                 model_files(artifact.collect()),
                 learner=settings.learner,
                 feature_names=columns,
                 target=settings.target,
                 origin=panel.origin,
+                inputs={settings.features: digest},
             )
             predicted = fitted.predict(panel, draws=settings.draws, seed=seed_for(name, "predict", panel.origin))
             frame = predicted.to_frame(model=name, level=queryset.level, target=settings.target)

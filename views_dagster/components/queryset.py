@@ -89,7 +89,9 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
 
         def check(store: TableStore, month: int) -> Iterable[CheckResult]:
             window = store.scan(key.to_user_string(), month - settings.history_months, month)
-            return check_input(window.collect(), month, settings, columns=columns)
+            # The table keeps columns that the queryset once had; they are no longer its business.
+            held = [name for name in columns if name in window.collect_schema()]
+            return check_input(window.select(*KEYS, *held).collect(), month, settings, columns=columns)
 
         return check
 

@@ -16,6 +16,7 @@ from views_dagster.components.catalogue import (
     Attributes,
     CatalogueEntry,
     configured_readers,
+    digest_of,
     month_range,
     system_folder,
 )
@@ -68,7 +69,7 @@ class Source(CatalogueEntry[SourceAttributes]):
             metadata={ROW_KEYS: list(reader.row_keys), REVISIONS: True, "reader": reader.model_dump(mode="json")},
             tags={"system": system_folder(context).name},
             kinds={"polars", "deltalake"},
-            code_version=self.code_version,
+            code_version=digest_of(reader.model_dump())[:12],
             freshness_policy=MONTHLY_FRESHNESS,
         )
         def raw(context: dg.AssetExecutionContext) -> pl.DataFrame:

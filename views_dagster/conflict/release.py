@@ -34,6 +34,7 @@ RELEASE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     "unit_id": pl.Int64(),
     "step": pl.Int16(),
     "target": pl.String(),
+    "artifact": pl.String(),
     "target_month": pl.Int32(),
     "mean": pl.Float32(),
     "median": pl.Float32(),
@@ -44,8 +45,12 @@ RELEASE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
 }
 
 
-def release_rows(forecast: Forecast, *, model: str, level: str, target: str) -> pl.DataFrame:
+def release_rows(
+    forecast: Forecast, *, model: str, level: str, target: str, artifact: str | None = None
+) -> pl.DataFrame:
     """Rows of `RELEASE_SCHEMA` for one model: fatalities a month, probabilities 0..1, the draws summarised.
+
+    `artifact` is the digest of the trained model, by which the tracker finds it; an ensemble has none.
 
     `q50` is the median; `hdi90_low` and `hdi90_high` bound the 90 % highest-density interval; `p_at_least_25` is the
     probability of 25 or more fatalities in the month.
@@ -68,6 +73,7 @@ def release_rows(forecast: Forecast, *, model: str, level: str, target: str) -> 
     return (
         forecast.to_frame(model=model, level=level, target=target)
         .drop("draws", "mean")
+        .with_columns(artifact=pl.lit(artifact, dtype=pl.String))
         .with_columns(**{name: pl.Series(values, dtype=pl.Float32) for name, values in columns.items()})
         .select(*RELEASE_SCHEMA)
     )

@@ -75,13 +75,21 @@ def save_artifact(
 
 
 def load_artifact(
-    files: Mapping[str, bytes], *, learner: Learner, feature_names: Sequence[str], target: str, origin: int
+    files: Mapping[str, bytes],
+    *,
+    learner: Learner,
+    feature_names: Sequence[str],
+    target: str,
+    origin: int,
+    inputs: Mapping[str, str] | None = None,
 ) -> FittedModel:
     """The trained model in `files`, if it is the one that `learner` makes for these features, this target and origin.
 
+    With `inputs`, the digests of the tables at hand must be those it was trained on.
+
     Raises:
         ArtifactError: a file is missing, unknown or changed; or the artifact was trained with other settings, features,
-            target, origin or library versions. The message names the first such mismatch.
+            target, origin, inputs or library versions. The message names the first such mismatch.
     """
     record = read_record(files)
     content = {name: data for name, data in files.items() if name != RECORD_FILE}
@@ -99,6 +107,8 @@ def load_artifact(
     _expect("features", list(record.feature_names), list(feature_names))
     _expect("target", record.target, target)
     _expect("last month", to_key(record.origin), to_key(origin))
+    if inputs is not None:
+        _expect("inputs", record.inputs, dict(inputs))
     _expect("library versions", record.libraries, _libraries())
     return learner.fitted_type().from_files(content)
 

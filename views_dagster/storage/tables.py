@@ -66,7 +66,7 @@ class TableStore:
         return pl.scan_delta(delta).filter(pl.col("month_id").is_between(first, last))
 
     def write(self, table: str, frame: pl.DataFrame, months: Sequence[int], note: Mapping[str, str]) -> int:
-        """Replace `months` by `frame` in one commit and return the table's new version.
+        """Replace `months` by `frame` in one commit and return a version of the table that holds them.
 
         Args:
             frame: rows of exactly those months, at least one each.
@@ -87,6 +87,22 @@ class TableStore:
         if len(months) == max(months) - min(months) + 1:
             predicate = f"month_id >= {min(months)} and month_id <= {max(months)}"
         return self._commit(table, frame, predicate, dict(note))
+
+    def reject(self, table: str, month: int, reason: str) -> None:
+        """Note that a month's rows, which stay readable, must not be built on."""
+        self.write(f"rejected/{table}", pl.DataFrame({"month_id": [month], "reason": [reason]}), [month], {})
+
+    def accept(self, table: str, month: int) -> None:
+        """Take `reject` back, where there was one."""
+        if self.rejection(table, month) is not None:
+            self.open(f"rejected/{table}").delete(f"month_id = {month}")
+
+    def rejection(self, table: str, month: int) -> str | None:
+        """Why a month's rows must not be built on, or None where they may."""
+        if not self.exists(f"rejected/{table}"):
+            return None
+        reasons = self.scan(f"rejected/{table}", month, month).select("reason").collect()["reason"]
+        return str(reasons[0]) if len(reasons) else None
 
     def _commit(self, table: str, frame: pl.DataFrame, predicate: str, note: dict[str, str]) -> int:
         from deltalake import CommitProperties, DeltaTable, write_deltalake

@@ -24,8 +24,11 @@ class Revision:
 def compare(old: pl.DataFrame, new: pl.DataFrame, keys: Sequence[str]) -> dict[int, Revision]:
     """Revision of each month of `new`, which has the columns `keys` (`month_id` first) and values; keys are unique.
 
-    A month that `old` lacks is all added; columns that only one of the two has count as changed.
+    A month that `old` lacks is all added. Columns that only one of the two has count as changed, but for those that a
+    table once had and keeps without values.
     """
+    gone = [name for name in old.columns if name not in new.columns and old[name].null_count() == old.height]
+    old = old.drop(gone)
     values = [name for name in new.columns if name not in keys]
     shared = [name for name in values if name in old.columns]
     schema_changed = set(old.columns) != set(new.columns)

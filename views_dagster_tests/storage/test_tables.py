@@ -163,3 +163,16 @@ def test_a_table_is_what_a_dict_of_months_would_be(
     for version, snapshot in snapshots.items():
         expected = pl.concat([rows([month], value) for month, value in sorted(snapshot.items())])
         assert_frame_equal(read(store, version=version), expected, check_column_order=False)
+
+
+def test_a_rejected_month_stays_so_until_it_is_accepted(store: TableStore) -> None:
+    store.write("raw/base", rows([529, 530]), [529, 530], NOTE)
+    assert store.rejection("raw/base", 530) is None
+    store.reject("raw/base", 530, "zeros")
+    store.reject("raw/base", 530, "extremes")
+    assert store.rejection("raw/base", 530) == "extremes"
+    assert store.rejection("raw/base", 529) is None
+    assert store.months("raw/base") == {529, 530}
+    store.accept("raw/base", 530)
+    store.accept("raw/base", 529)
+    assert store.rejection("raw/base", 530) is None
