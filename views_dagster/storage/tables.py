@@ -17,7 +17,7 @@ from views_dagster.errors import MissingMonthsError
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-CREATE_ATTEMPTS = 10
+COMMIT_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class TableStore:
 
     def _commit(self, table: str, frame: pl.DataFrame, predicate: str, note: dict[str, str]) -> int:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
-        from deltalake.exceptions import CommitFailedError, DeltaError
+        from deltalake.exceptions import CommitFailedError
 
         if "://" not in self.location:
             Path(self.location).mkdir(parents=True, exist_ok=True)
@@ -117,21 +117,24 @@ class TableStore:
             "storage_options": dict(self.options),
             "commit_properties": CommitProperties(custom_metadata=note, max_commit_retries=100),
         }
-        for attempt in range(CREATE_ATTEMPTS):
-            if not self.exists(table):
-                # Two writers may both find no table; the one that comes second finds it on its next attempt.
-                try:
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                if not self.exists(table):
+                    # Of two writers that find no table, the second must not create it over the first, which a retried
+                    # commit would do: it fails here, and finds the table on its next attempt.
                     DeltaTable.create(
                         self.uri(table),
                         schema=frame.head(0).to_arrow().schema,
                         partition_by=["month_id"],
                         storage_options=dict(self.options),
                         mode="ignore",
+                        commit_properties=CommitProperties(max_commit_retries=0),
                     )
-                except (CommitFailedError, DeltaError):
-                    if attempt == CREATE_ATTEMPTS - 1:
-                        raise
-                    continue
-            break
-        write_deltalake(self.uri(table), frame, predicate=predicate, **arguments)
+                write_deltalake(self.uri(table), frame, predicate=predicate, **arguments)
+                break
+            except CommitFailedError:
+                # delta-rs settles conflicts of rows by itself, but not another writer's new column. Nothing is visible
+                # of a commit that failed, so the write can be made again on the table as it is now.
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
         return DeltaTable(self.uri(table), storage_options=dict(self.options)).version()
