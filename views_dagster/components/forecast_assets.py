@@ -12,9 +12,9 @@ from views_dagster import calendar
 from views_dagster.components.catalogue import Attributes
 from views_dagster.components.checks import suite_checks
 from views_dagster.components.metadata import frame_head, number, picture
-from views_dagster.conflict.released import MEASURES
+from views_dagster.conflict.released import MEASURES, country_names
 from views_dagster.drift.changes import OUTPUT_DRIFT_CHECKS, check_output_drift
-from views_dagster.drift.outputs import VALIDITY_CHECKS, check_output_validity
+from views_dagster.drift.outputs import VALIDITY_CHECKS, check_output_validity, largest_observed
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import OutputDriftSettings, OutputValiditySettings
 from views_dagster.errors import ForecastError
@@ -53,8 +53,7 @@ def guard(frame: pl.DataFrame, history: pl.DataFrame, target: str, settings: Out
     Raises:
         ForecastError: names the model, the worst unit and the bound.
     """
-    largest = history.select(pl.col(target).cast(pl.Float64).max()).item() or 0.0
-    limit = settings.bound_multiple * max(largest, settings.bound_floor)
+    limit = settings.bound(largest_observed(history, target, int(frame["month_id"][0])))
     worst = frame.with_columns(largest=pl.col("draws").list.max()).sort("largest", descending=True).row(0, named=True)
     if worst["largest"] > limit:
         raise ForecastError(
@@ -107,11 +106,7 @@ def forecast_metadata(
     forecast: Forecast, history: pl.DataFrame, name: str, target: str, units: str, store: TableStore
 ) -> dict[str, Any]:
     """Numbers of a forecast, its worst-hit units as a table, and their history and fan as a picture."""
-    table = f"raw/{units}"
-    names: dict[int, str] = {}
-    if store.exists(table):
-        listed = store.scan(table, forecast.origin, forecast.origin).select("unit_id", "name").collect()
-        names = dict(listed.iter_rows())
+    names = country_names(store, forecast.origin, f"raw/{units}")
     recent = history.filter(pl.col("month_id").is_between(forecast.origin - 11, forecast.origin))
     observed = recent.group_by("unit_id").agg(last_12_months=pl.col(target).cast(pl.Float64).sum())
     year = forecast.mean[:, :12].sum(axis=1, dtype=np.float64)

@@ -74,11 +74,14 @@ def read_release(store: TableStore, month_id: int) -> Release:
     return Release(month_id, store.scan(RELEASES, month_id, month_id, version).collect(), document)
 
 
-def country_names(store: TableStore, month_id: int) -> dict[int, str]:
-    """Names of the countries that exist in the month; empty where the table lacks it."""
-    if month_id not in store.months(COUNTRIES):
+def country_names(store: TableStore, month_id: int, table: str = COUNTRIES) -> dict[int, str]:
+    """Names of the countries that exist in the month; empty where the table lacks the month, or names."""
+    if month_id not in store.months(table):
         return {}
-    return dict(store.scan(COUNTRIES, month_id, month_id).select("unit_id", "name").collect().iter_rows())
+    listed = store.scan(table, month_id, month_id)
+    if "name" not in listed.collect_schema():
+        return {}
+    return dict(listed.select("unit_id", "name").collect().iter_rows())
 
 
 def worst_hit(rows: pl.DataFrame, names: Mapping[int, str], *, model: str, count: int) -> pl.DataFrame:

@@ -64,9 +64,9 @@ def check_output_validity(
     if missing:
         raise ForecastError(f"the forecast has no column {', '.join(missing)}; it has {', '.join(forecast.columns)}")
     targets = forecast["target"].drop_nulls()
-    largest = _largest(history, targets[0], month) if len(targets) else 0.0
-    reference = max(largest, settings.bound_floor)
-    bound, high = settings.bound_multiple * reference, settings.high_means_multiple * reference
+    largest = largest_observed(history, targets[0], month) if len(targets) else 0.0
+    bound = settings.bound(largest)
+    high = settings.high_means_multiple * max(largest, settings.bound_floor)
     rows = _row_figures(forecast)
     expected_draws = draws if draws is not None else _most_common(rows["draws"])
     absent = _absent(forecast, units, steps)
@@ -120,7 +120,12 @@ def check_output_validity(
     ]
 
 
-def _largest(history: pl.DataFrame, target: str, month: int) -> float:
+def largest_observed(history: pl.DataFrame, target: str, month: int) -> float:
+    """The largest finite value of the column `target` in months up to `month`; 0 where there is none.
+
+    Raises:
+        PanelError: the history has no column of the target.
+    """
     if target not in history.columns:
         raise PanelError(f"the history has no column {target}, which is forecast; it has {', '.join(history.columns)}")
     observed = history.filter(pl.col("month_id") <= month)[target].cast(pl.Float64)

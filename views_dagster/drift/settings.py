@@ -149,6 +149,10 @@ class OutputValiditySettings(BaseModel):
         1.0, description="means may reach this many times the largest value ever observed in any unit"
     )
 
+    def bound(self, largest: float) -> float:
+        """The largest draw allowed where `largest` is the largest value ever observed in any unit."""
+        return self.bound_multiple * max(largest, self.bound_floor)
+
 
 class OutputDriftSettings(BaseModel):
     """Thresholds of the comparison with last month's forecast of the same target months. All are warnings."""

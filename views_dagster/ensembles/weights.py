@@ -161,7 +161,8 @@ def _shared_cases(backtests: Mapping[str, pl.DataFrame]) -> tuple[list[NDArray[n
     if shared.is_empty():
         have = ", ".join(f"{name} ({rows.height} cases)" for name, rows in backtests.items())
         raise ForecastError(
-            f"the backtests share no case (month, unit, step, target): {have}; give them common origins and steps"
+            f"the backtests share no case (month, unit, step, target): {have}. A backtest needs five years "
+            "of history before each of its origins, 12, 24 and 36 months back: use another method before then"
         )
     shared = shared.sort(CASE)
     draws = []
