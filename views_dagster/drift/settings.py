@@ -129,6 +129,13 @@ class InputDriftSettings(BaseModel):
     ks_distance_warning: Share = Field(
         0.3, description="Kolmogorov-Smirnov distance of a column's non-zero values from history's"
     )
+    usual_months: int = Field(
+        6,
+        ge=1,
+        description="a column whose last so many months were, in the median, beyond the distance above from the months "
+        "before them moves by nature (a decay since an event): up to a quarter more than usual is no news, and its "
+        "divergence is not tested",
+    )
 
 
 class OutputValiditySettings(BaseModel):

@@ -231,7 +231,10 @@ def _against_history(
         table["ks"][at] = ks_distance(values, history)
         # Dvoretzky-Kiefer-Wolfowitz: P(D > d) <= 2 exp(-2 d^2 nm / (n + m)).
         noise = np.sqrt(-np.log(settings.noise_level / 2) / 2 * (1 / len(values) + 1 / len(history)))
-        table["ks_limit"][at] = max(settings.ks_distance_warning, noise)
+        usual = _usual_distance(window.values[:-1, :, at], nonzero[:-1, :, at], settings.usual_months)
+        table["ks_limit"][at] = max(settings.ks_distance_warning, noise, 1.25 * usual)
+        if usual > settings.ks_distance_warning:
+            continue
         edges = np.unique(np.quantile(history, np.linspace(0, 1, settings.kl_bins + 1)))
         if len(edges) < 3:
             continue
@@ -240,6 +243,16 @@ def _against_history(
         noise = chdtri(len(edges) - 2, settings.noise_level) / (2 * len(values))
         table["kl_limit"][at] = max(settings.kl_divergence_warning, noise)
         partitions[column] = {"bins": edges.tolist(), "weights": weights.tolist()}
+
+
+def _usual_distance(values: Array, counted: NDArray[np.bool_], months: int) -> float:
+    """Median over the last `months` rows of (T, U) `values` of their distance from the rows before; 0 for too few."""
+    distances = []
+    for month in range(max(len(values) - months, 1), len(values)):
+        before, now = values[:month][counted[:month]], values[month][counted[month]]
+        if min(len(before), len(now)) >= MIN_VALUES:
+            distances.append(ks_distance(now, np.sort(before)))
+    return float(np.median(distances)) if distances else 0.0
 
 
 def _by_unit(window: Window, settings: InputDriftSettings, judged: bool) -> pl.DataFrame:

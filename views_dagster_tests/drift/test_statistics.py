@@ -143,6 +143,21 @@ def test_distributions_are_not_tested_in_columns_that_repeat_last_month() -> Non
     assert result.partitions == {}
 
 
+def test_a_column_that_moves_by_nature_is_held_to_its_usual_distance() -> None:
+    """Every unit decays alike, so each month lies below all before it: a distance of 1, every month."""
+    decay = np.repeat(2.0 ** -np.arange(1, 10)[:, None], 60, axis=1) + np.random.default_rng(0).normal(0, 1e-4, (9, 60))
+    moving = statistics(decay)
+    assert moving.columns["ks"][0] == 1
+    assert moving.columns["ks_limit"][0] == pytest.approx(1.25)
+    assert moving.partitions == {}
+    steady = np.random.default_rng(0).normal(5, 1, (9, 60))
+    steady[8] += 3
+    jumped = statistics(steady)
+    assert jumped.columns["ks"][0] > 0.8
+    assert jumped.columns["ks_limit"][0] < 0.5
+    assert "x" in jumped.partitions
+
+
 def test_noise_allowances_follow_their_formulas() -> None:
     values = np.random.default_rng(0).normal(size=(9, 25))
     column = statistics(values).columns.row(0, named=True)
