@@ -58,7 +58,7 @@ class Events(Reader):
     def read(self, first: int, last: int) -> RawMonths:
         raise NotImplementedError
 
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         return raw.select("month_id", "unit_id", "a", "b", "c")
 
 

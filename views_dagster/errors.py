@@ -12,6 +12,10 @@ class SourceError(PlatformError):
     """A source could not be read, or what it returned breaks its contract; nothing was stored."""
 
 
+class GeographyError(PlatformError):
+    """Cells or coordinates that are not on the grid, or cells that lie in no coarser unit."""
+
+
 class QuerysetError(PlatformError):
     """A queryset names a column, transform or parameter that does not exist or does not fit."""
 

@@ -67,7 +67,7 @@ class Countries(Reader):
     def row_keys(self) -> Sequence[str]:
         return KEYS
 
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         return raw.select(*KEYS, *self.columns(level))
 
     def read(self, first: int, last: int) -> RawMonths:
@@ -99,6 +99,10 @@ class Countries(Reader):
             repairs={"pairs_without_number": dropped},
             provenance={path.name: f"sha256 {digest(path)}" for path in (self.states, self.adjacency)},
         )
+
+    @property
+    def lists_units(self) -> bool:
+        return True
 
     def latest_month(self) -> int | None:
         """The last month of a country-month table; None for a list of states, which has no end."""

@@ -50,6 +50,10 @@ class DemoEvents(EventReader):
         require_every_month(rows, first, last, origin="the demo world")
         return RawMonths(frame=rows, provenance=_provenance(self.seed))
 
+    @property
+    def invented(self) -> bool:
+        return True
+
     def latest_month(self) -> int:
         return _latest_month()
 
@@ -79,9 +83,17 @@ class DemoCountries(Reader):
         frame = demo_countries(self.seed).filter(pl.col("month_id").is_between(first, last))
         return RawMonths(frame=frame, provenance=_provenance(self.seed))
 
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         _require_cm("countries", level)
         return raw.select(*KEYS)
+
+    @property
+    def invented(self) -> bool:
+        return True
+
+    @property
+    def lists_units(self) -> bool:
+        return True
 
     def latest_month(self) -> int:
         return _latest_month()
@@ -130,9 +142,13 @@ class DemoYearTable(Reader):
         year, month = year_month(month_id - self.publication_lag)
         return year if month == 12 else year - 1
 
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         _require_cm("covariates", level)
         return raw.select(*KEYS, *COLUMNS[self.table])
+
+    @property
+    def invented(self) -> bool:
+        return True
 
     def latest_month(self) -> int:
         return _latest_month()

@@ -260,7 +260,7 @@ class EventReader(Reader, ABC):
         _unit_column(level)
         return frozenset(_MEASURES)
 
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         """Sums by month and unit: `month_id`, `unit_id`, deaths as Float64, counts as Int64.
 
         Raises:

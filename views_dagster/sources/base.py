@@ -50,15 +50,34 @@ class Reader(BaseModel, ABC):
         """
 
     @abstractmethod
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         """Stored raw rows as a panel: `month_id`, `unit_id` and `columns(level)`, at most one row a month and unit.
 
         A unit-month without a row is unknown (null), unless `absent_is_zero` says that it means nothing happened.
+
+        Args:
+            units: `month_id`, `unit_id` and, at a level whose units lie in those of a coarser one, `parent_id` of the
+                units that exist; what a reader needs that places its rows on them.
         """
 
     @property
     def absent_is_zero(self) -> bool:
         """Whether a unit-month without a row means zero (event tables) rather than unknown (ready panels)."""
+        return False
+
+    @property
+    def parent_level(self) -> str | None:
+        """The coarser level that `parent_id` of a table of units refers to; None for everything else."""
+        return None
+
+    @property
+    def invented(self) -> bool:
+        """Whether the rows are of an invented world, which must not be mixed with rows of the real one."""
+        return False
+
+    @property
+    def lists_units(self) -> bool:
+        """Whether the rows say which units exist, so that other sources are read in their terms."""
         return False
 
     def latest_month(self) -> int | None:

@@ -55,7 +55,7 @@ class _Table(Reader, ABC):
     def row_keys(self) -> Sequence[str]:
         return KEYS
 
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         return raw.select(*KEYS, *sorted(self.columns(level)))
 
     def _load(self, times: Mapping[str, str]) -> pl.DataFrame:

@@ -25,7 +25,7 @@ class Ready(Reader):
     def read(self, first: int, last: int) -> RawMonths:
         raise NotImplementedError
 
-    def panel(self, raw: pl.LazyFrame, level: str) -> pl.LazyFrame:
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         return raw.drop_nulls("unit_id")
 
     @property
