@@ -1,25 +1,34 @@
 """The month's release: every deployed model and ensemble of the conflict system in one table, and its manifest."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import dagster as dg
 import polars as pl
 
 from resources.storage import ROW_KEYS, Storage
 from views_dagster import calendar
-from views_dagster.components import Ensemble, ForecastModel
 from views_dagster.components.blocks import CatalogueError
-from views_dagster.components.catalogue import MONTHLY_FRESHNESS, MONTHS, entries
-from views_dagster.components.forecast_assets import FORECAST_KEYS, PLOT
+from views_dagster.components.catalogue import MONTHLY_FRESHNESS, MONTHS, line_of
+from views_dagster.components.forecast_assets import FORECAST_KEYS, MAP, PLOT, WORST_HIT
+from views_dagster.components.forecasting import ENSEMBLES, MODELS, forecast_entries
 from views_dagster.components.lineage import ancestry, recorded, vintage
 from views_dagster.components.metadata import frame_head
 from views_dagster.conflict.release import ROW_KEYS as RELEASE_KEYS
 from views_dagster.conflict.release import manifest, release_rows, release_table
-from views_dagster.conflict.released import MANIFESTS, country_names, worst_hit
+from views_dagster.conflict.released import (
+    CELL_LEVEL,
+    MANIFESTS,
+    located_cells,
+    unit_names,
+    worst_hit,
+    worst_hit_cells,
+)
 from views_dagster.forecasts import Forecast
 from views_dagster.storage.digests import combine, digest_months
+from views_dagster.storage.tables import TableStore
 
 KEY = dg.AssetKey(["forecasts"])
 MANIFEST_SCHEMA = {"month_id": pl.Int32(), "manifest": pl.String()}
@@ -27,27 +36,36 @@ MANIFEST_SCHEMA = {"month_id": pl.Int32(), "manifest": pl.String()}
 
 def deployed(context: dg.ComponentLoadContext, system: Path) -> list[dg.AssetKey]:
     """Keys of the forecasts of every deployed model and ensemble of a system."""
-    models = entries(context, system, "models", ForecastModel)
-    ensembles = entries(context, system, "ensembles", Ensemble)
     return [
-        dg.AssetKey([room, name])
-        for room, found in (("forecasts", models), ("ensembles", ensembles))
-        for name, entry in found.items()
-        if entry.attributes.maturity == "deployed"
+        entry.key(name)
+        for name, entry in forecast_entries(context, system, MODELS, ENSEMBLES).items()
+        if entry.attributes.maturity == "deployed" and entry.is_present(context, system)
     ]
 
 
-def flagged(context: dg.ComponentLoadContext, system: Path) -> list[dg.AssetKey]:
-    """The deployed ensemble that is to be shown first, if one says so."""
-    ensembles = entries(context, system, "ensembles", Ensemble)
-    names = [
-        name
-        for name, entry in ensembles.items()
-        if entry.attributes.leading and entry.attributes.maturity == "deployed"
-    ]
-    if len(names) > 1:
-        raise CatalogueError(f"{' and '.join(names)} all say `leading: true`; leave it to one")
-    return [dg.AssetKey(["ensembles", name]) for name in names]
+def leading(context: dg.ComponentLoadContext, system: Path) -> dict[str, dg.AssetKey]:
+    """What people are shown first, by level: the deployed ensemble that says so, else the first ensemble or model.
+
+    Raises:
+        CatalogueError: several ensembles of a level say so.
+    """
+    found: dict[str, dg.AssetKey] = {}
+    flagged: dict[str, str] = {}
+    for room in (ENSEMBLES, MODELS):
+        for name, entry in forecast_entries(context, system, room).items():
+            if entry.attributes.maturity != "deployed" or not entry.is_present(context, system):
+                continue
+            folder = system / room / name
+            level = entry.subject(context, folder).queryset.level
+            if getattr(entry.attributes, "leading", False):
+                if level in flagged:
+                    raise CatalogueError(
+                        f"{line_of(folder, ['leading'])}: leading: {flagged[level]} says so too; leave it to one "
+                        f"of level {level}"
+                    )
+                flagged[level], found[level] = name, entry.key(name)
+            found.setdefault(level, entry.key(name))
+    return found
 
 
 @dg.definitions
@@ -55,7 +73,7 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
     """The asset `forecasts`."""
     system = context.path.parent / "conflict"
     keys = deployed(context, system)
-    first_shown = flagged(context, system) or [key for key in keys if key.path[0] == "ensembles"] or keys
+    lead = leading(context, system)
     inputs = {"__".join(key.path): key for key in keys}
 
     @dg.asset(
@@ -94,7 +112,6 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
                 )
             )
         released = release_table(rows)
-        lead = first_shown[0]
         version = storage.save(context.get_step_execution_context(), KEY, released, keys=["month_id", *RELEASE_KEYS])
         document = manifest(
             month_id=month_id,
@@ -102,19 +119,16 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
                 "table": "forecasts",
                 "table_version": version,
                 "rows": released.height,
-                "leading": lead.path[-1],
+                "leading": {level: key.path[-1] for level, key in lead.items()},
             },
             made_from=made_from,
         )
         written = pl.DataFrame({"month_id": [month_id], "manifest": [json.dumps(document)]}, MANIFEST_SCHEMA)
         storage.store.write(MANIFESTS, written, [month_id], {"dagster_run_id": context.run_id})
-        names = country_names(storage.store, month_id)
-        seen = recorded(instance, lead.to_user_string(), month)
         return dg.MaterializeResult(
             metadata={
-                "leading": lead.to_user_string(),
-                "worst_hit": frame_head(worst_hit(released, names, model=lead.path[-1], count=10)),
-                **({PLOT: seen.metadata[PLOT]} if seen and PLOT in seen.metadata else {}),
+                "leading": ", ".join(key.to_user_string() for key in lead.values()),
+                **_first_look(instance, storage.store, released, month, lead),
                 "models": len(tables),
                 "manifest": dg.MetadataValue.json(document),
                 "head": frame_head(released),
@@ -122,3 +136,23 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
         )
 
     return dg.Definitions(assets=[forecasts])
+
+
+def _first_look(
+    instance: dg.DagsterInstance, store: TableStore, released: pl.DataFrame, month: str, lead: Mapping[str, dg.AssetKey]
+) -> dict[str, Any]:
+    """The hardest-hit units of each level by its leading forecast, and the pictures of that."""
+    month_id = calendar.from_key(month)
+    look: dict[str, Any] = {}
+    for level, key in lead.items():
+        seen = recorded(instance, key.to_user_string(), month)
+        pictures = seen.metadata if seen is not None else {}
+        if level == CELL_LEVEL:
+            cells = located_cells(store, month_id)
+            look[f"{WORST_HIT}_cells"] = frame_head(worst_hit_cells(released, cells, model=key.path[-1], count=10))
+            look |= {MAP: pictures[MAP]} if MAP in pictures else {}
+        else:
+            names = unit_names(store, month_id)
+            look[WORST_HIT] = frame_head(worst_hit(released, names, model=key.path[-1], count=10, level=level))
+            look |= {PLOT: pictures[PLOT]} if PLOT in pictures else {}
+    return look

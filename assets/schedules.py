@@ -8,10 +8,11 @@ from dagster_shared.error import SerializableErrorInfo
 
 from resources.notifications import Notifier
 from views_dagster import calendar
-from views_dagster.components import Source
-from views_dagster.components.catalogue import MONTHS, entries
+from views_dagster.components.catalogue import MONTHS
+from views_dagster.components.source import readers_in_force
 from views_dagster.errors import PlatformError
 
+TRAINED = ("trained_artifacts", "forecasts", "ensembles")
 DAY_OF_MONTH = 25
 """UCDP's Candidate release for a month is out within about three weeks after it ends."""
 
@@ -21,9 +22,9 @@ def automation(context: dg.ComponentLoadContext) -> dg.Definitions:
     """Jobs, the monthly schedule, and the sensors."""
     month = dg.define_asset_job(
         "month",
-        selection=dg.AssetSelection.assets("forecasts").upstream(),
+        selection=dg.AssetSelection.assets("forecasts").upstream() | dg.AssetSelection.groups(*TRAINED),
         partitions_def=MONTHS,
-        description="The month from raw data to release.",
+        description="The month from raw data to release, and the candidates, which the release leaves out.",
     )
     history = dg.define_asset_job(
         "history",
@@ -32,7 +33,7 @@ def automation(context: dg.ComponentLoadContext) -> dg.Definitions:
         description="Raw data and features of any range of months: a backfill of it is one run.",
     )
     system: Path = context.path.parent / "conflict"
-    offers = {name: source.reader(name) for name, source in entries(context, system, "sources", Source).items()}
+    offers = readers_in_force(context, system)
 
     @dg.sensor(
         name="new_release",

@@ -1,6 +1,6 @@
-"""What the input suite costs, how often it cries wolf on real data, and what it catches there.
+"""What the suites cost, how often the input suite cries wolf on real data, and what it catches there.
 
-    python benchmarks/drift.py                         seconds for a country-month and a grid-month table
+    python benchmarks/drift.py                         seconds and memory for country-months and grid-months
     python benchmarks/drift.py ../shared/data/conflict [STEP]   then also false alarms and detection on real panels
 
 The real panels are the event counts as a raw table, the yearly covariates as raw tables, and features made of both.
@@ -8,18 +8,24 @@ False alarms: share of the months 2005-01..2023-12 (every STEP-th, 1 where not g
 share of twelve months in which a fault put into the newest month makes any check fire, and makes an error fire.
 """
 
+import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from views_dagster.calendar import from_key, to_key
+from views_dagster.drift.changes import check_output_drift
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
+from views_dagster.drift.outputs import check_output_validity
 from views_dagster.drift.results import CheckResult
+from views_dagster.forecasts import Forecast
 
 KEYS = ["month_id", "unit_id"]
 VALUES = pl.all().exclude(KEYS)
@@ -41,18 +47,42 @@ def made_up(units: int, columns: int) -> pl.DataFrame:
     )
 
 
+def measured(what: str, run: Callable[[], object]) -> None:
+    """Print the best of three wall and processor times, and by how much the process had to grow."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    wall, processor = [], []
+    for _ in range(3):
+        started = time.perf_counter(), time.process_time()
+        run()
+        wall.append(time.perf_counter() - started[0])
+        processor.append(time.process_time() - started[1])
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"{what}: {min(wall):6.2f} s ({min(processor):6.2f} s of processor), {grown:5.0f} MB more", flush=True)
+
+
+def made_up_forecast(units: int, origin: int, draws: int) -> pl.DataFrame:
+    shape = (units, 36, draws)
+    values = np.random.default_rng(origin).standard_gamma(0.1, shape, dtype=np.float32)
+    forecast = Forecast(origin, np.arange(units), np.arange(1, 37), values)
+    return forecast.to_frame(model="m", level="l", target="x")
+
+
 def speed() -> None:
     started = time.perf_counter()
     check_input(made_up(30, 2), 530)
     print(f"first call, imports included: {time.perf_counter() - started:.1f} s")
-    for units in (191, 13_110):
-        frame = made_up(units, 30)
-        seconds = []
-        for _ in range(3):
-            started = time.perf_counter()
-            check_input(frame, 530)
-            seconds.append(time.perf_counter() - started)
-        print(f"{units:>6} units x 30 columns x 31 months: {min(seconds):.2f} s")
+    for units, draws in ((191, 256), (13_110, 64), (64_818, 64)):
+        frame = made_up(units, 30).with_columns(VALUES.cast(pl.Float32))
+        measured(f"{units:>6} units, input, 30 columns x 31 months  ", partial(check_input, frame, 530))
+        del frame
+        now, means = made_up_forecast(units, 530, draws), made_up_forecast(units, 529, 1)
+        history = made_up(units, 2).select("month_id", x="x1").lazy()
+        expected: dict[str, Any] = {"units": range(units), "steps": range(1, 37), "draws": draws}
+        measured(
+            f"{units:>6} units, validity, 36 steps x {draws:>3} draws    ",
+            partial(check_output_validity, now, 530, history, **expected),
+        )
+        measured(f"{units:>6} units, drift, 35 shared months            ", partial(check_output_drift, now, means))
 
 
 def real_panels(folder: Path) -> dict[str, pl.DataFrame]:

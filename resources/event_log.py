@@ -1,21 +1,27 @@
 """Dagster's event log on SQLite, with whole batches of asset events in one transaction.
 
-A run over 400 months stores two events for each asset and month. Dagster's SQLite storage commits each of them several
-times, which makes the log, not the data, the slow part; its PostgreSQL storage already writes batches as this one does.
+A run over 400 months stores two events for each asset and month, and every run one for each check it plans. Dagster's
+SQLite storage commits each of them several times, which makes the log, not the data, the slow part; its PostgreSQL
+storage already writes batches as this one does.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
 
 from dagster import DagsterEventType, EventLogEntry
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._serdes import serialize_value
 from sqlalchemy import func, select
 
 if TYPE_CHECKING:
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
     from dagster._serdes import ConfigurableClassData
 
-BATCHED = frozenset({DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_MATERIALIZATION_PLANNED})
+OF_ASSETS = frozenset({DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_MATERIALIZATION_PLANNED})
+OF_CHECKS = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -30,17 +36,21 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store a batch; the events of one run that concern an asset's months go in together, all or none."""
-        together = [event for event in events if event.dagster_event_type in BATCHED]
+        together = [event for event in events if event.dagster_event_type in {*OF_ASSETS, OF_CHECKS}]
         for run_id in sorted({event.run_id for event in together}):
             self._store_together(run_id, [event for event in together if event.run_id == run_id])
         for event in events:
-            if event.dagster_event_type not in BATCHED:
+            if event.dagster_event_type not in {*OF_ASSETS, OF_CHECKS}:
                 self.store_event(event)
 
     def _store_together(self, run_id: str, events: Sequence[EventLogEntry]) -> None:
         """In the run's database and in the index of assets, one transaction each."""
         rows = [self._event_to_row(event) for event in events]
-        newest = {event.get_dagster_event().asset_key: position for position, event in enumerate(events)}
+        newest = {
+            event.get_dagster_event().asset_key: position
+            for position, event in enumerate(events)
+            if event.dagster_event_type in OF_ASSETS
+        }
         with self.run_connection(run_id) as connection:
             connection.execute(SqlEventLogStorageTable.insert(), rows)
         with self.index_transaction() as connection:
@@ -49,6 +59,36 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             # From the insert on the transaction holds SQLite's only write lock, so the newest ids are these rows'.
             last = connection.execute(select(func.max(ids))).scalar_one()
             event_ids = list(range(last - len(rows) + 1, last + 1))
-            self._store_asset_event_tags(connection, events, event_ids)
+            of_assets = [position for position, event in enumerate(events) if event.dagster_event_type in OF_ASSETS]
+            if of_assets:
+                self._store_asset_event_tags(
+                    connection, [events[i] for i in of_assets], [event_ids[i] for i in of_assets]
+                )
             for position in newest.values():
                 self._store_asset_event(connection, events[position], event_ids[position])
+            checks = [
+                row
+                for event, event_id in zip(events, event_ids, strict=True)
+                if event.dagster_event_type == OF_CHECKS
+                for row in self._planned_checks(event, event_id)
+            ]
+            if checks:
+                connection.execute(AssetCheckExecutionsTable.insert(), checks)
+
+    def _planned_checks(self, event: EventLogEntry, event_id: int) -> list[dict[str, Any]]:
+        """Rows of a planned check, one for each of its months."""
+        planned = cast("AssetCheckEvaluationPlanned", event.get_dagster_event().event_specific_data)
+        subset = planned.partitions_subset
+        return [
+            {
+                "asset_key": planned.asset_key.to_string(),
+                "check_name": planned.check_name,
+                "partition": partition,
+                "run_id": event.run_id,
+                "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+                "evaluation_event": serialize_value(event),
+                "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None),
+                "evaluation_event_storage_id": event_id,
+            }
+            for partition in (subset.get_partition_keys() if subset else [None])
+        ]

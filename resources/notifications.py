@@ -28,6 +28,7 @@ LOG_LEVELS: Final[dict[Severity, int]] = {
     "info": logging.INFO,
 }
 ENVIRONMENT: Final = {
+    "ui_url": "VIEWS_UI_URL",
     "webhook_url": "VIEWS_WEBHOOK_URL",
     "smtp_host": "VIEWS_SMTP_HOST",
     "smtp_port": "VIEWS_SMTP_PORT",
@@ -51,6 +52,7 @@ class Notifier(ConfigurableResource["Notifier"]):
     """Sends messages to every channel that is configured; a channel without settings is off, the log never is.
 
     Attributes:
+        ui_url: where people open the UI; messages about a run then link to its page.
         webhook_url: receives a POST of JSON `{text, severity, title, lines, link, run_id}`; `text` is the whole of it,
             which chat systems show. Treated as a secret, because chat systems put one into it.
         smtp_host, smtp_port: the mail server.
@@ -61,6 +63,7 @@ class Notifier(ConfigurableResource["Notifier"]):
         timeout_s: seconds that a server may stay silent.
     """
 
+    ui_url: str = ""
     webhook_url: str = Field(default="", repr=False)
     smtp_host: str = ""
     smtp_port: int = 25
@@ -89,7 +92,6 @@ class Notifier(ConfigurableResource["Notifier"]):
         severity: Severity,
         title: str,
         lines: Sequence[str] = (),
-        link: str | None = None,
         *,
         run_id: str | None = None,
     ) -> None:
@@ -99,12 +101,12 @@ class Notifier(ConfigurableResource["Notifier"]):
             severity: how bad it is; sets the level of the log entry and is named in the message.
             title: one line, the mail's subject.
             lines: the body, a line each.
-            link: where to read more, such as the run's page.
             run_id: the Dagster run that the message is about.
         """
         log = get_dagster_logger("notifications")
         title = " ".join(title.split())
         heading = f"[{severity}] {title}"
+        link = f"{self.ui_url.rstrip('/')}/runs/{run_id}" if self.ui_url and run_id else None
         text = "\n".join([heading, *lines, *([link] if link else [])])
         log.log(LOG_LEVELS[severity], text)
         channels: dict[str, Callable[[], None]] = {}

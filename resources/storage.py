@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field, PrivateAttr
 
 from views_dagster import calendar
-from views_dagster.errors import MissingMonthsError, RejectedMonthError
+from views_dagster.errors import DamagedTableError, MissingMonthsError, RejectedMonthError
 from views_dagster.storage.digests import combine, digest_months
 from views_dagster.storage.tables import TableStore
 from views_dagster.storage.vintages import Revision, compare
@@ -39,7 +39,8 @@ class Storage(dg.ConfigurableIOManager):
 
         Raises:
             MissingMonthsError: the table lacks a month; names the command that makes it.
-            RejectedMonthError: the newest of the months did not pass its checks.
+            RejectedMonthError: one of the months did not pass its checks.
+        DamagedTableError: a file of one of the months is gone or damaged.
         """
         table = context.asset_key.to_user_string()
         wanted = [calendar.from_key(key) for key in context.asset_partition_keys]
@@ -47,18 +48,27 @@ class Storage(dg.ConfigurableIOManager):
         missing = set(wanted) - (self.store.months(table, version) if version is not None else frozenset())
         if missing or version is None:
             first, last = calendar.to_key(min(missing)), calendar.to_key(max(missing))
-            # A range is one run, which the command line grants to raw data and features alone.
-            months = f"--partition {first}" if first == last else f"--partition-range {first}...{last}"
+            # A range is one run, which the command line grants to raw data and features alone. One month may be
+            # missing from several inputs, which are all made on the way to the asset that reads them.
+            reader = context.step_context.step.key.replace("__", "/")
+            one, several = f"'*{reader}' --partition {first}", f"'*{table}' --partition-range {first}...{last}"
             raise MissingMonthsError(
                 f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"
-                f"  dagster asset materialize --select '*{table}' {months}"
+                f"  dagster asset materialize --select {one if first == last else several}"
             )
-        newest = calendar.to_key(max(wanted))
-        if (reason := self.store.rejection(table, max(wanted))) is not None:
+        if rejections := self.store.rejections(table, min(wanted), max(wanted)):
+            month, reason = next(iter(rejections.items()))
+            key = calendar.to_key(month)
             raise RejectedMonthError(
-                f"{table} of {newest} did not pass its checks ({reason}). Mend what it comes from and make it again:\n"
-                f"  dagster asset materialize --select '*{table}' --partition {newest}\n"
+                f"{table} of {key} did not pass its checks ({reason}). Mend what it comes from and make it again:\n"
+                f"  dagster asset materialize --select '*{table}' --partition {key}\n"
                 "or, if the world really changed that much, set the thresholds in its defs.yaml first."
+            )
+        if damage := self.store.damage(table, min(wanted), max(wanted), version):
+            month, what = next(iter(damage.items()))
+            raise DamagedTableError(
+                f"{table} of {calendar.describe_months(damage)}: {what}. Make it again:\n"
+                f"  dagster asset materialize --select {table} --partition {calendar.to_key(month)}"
             )
         step = (context.step_context.run_id, context.step_context.step.key)
         self._reads.setdefault(step, {})[table] = {"version": version, "months": calendar.describe_months(wanted)}
@@ -92,6 +102,8 @@ class Storage(dg.ConfigurableIOManager):
         version = self.store.write(
             table, frame, months, {"dagster_run_id": step.run_id, "digest": combine(digests), "step": step.step.key}
         )
+        # What was rejected before is gone. The newest month is left to the checks, which look at it alone.
+        self.store.accept(table, min(months), max(months) - 1)
         step.log.info(f"{table}: {frame.height:,} rows of {calendar.describe_months(months)}, version {version}")
         step.set_data_version(asset_key, dg.DataVersion(combine(digests)))
         reads = self._reads.pop((step.run_id, step.step.key), {})
@@ -119,7 +131,7 @@ class Storage(dg.ConfigurableIOManager):
     def _revisions(
         self, table: str, frame: pl.DataFrame, months: Sequence[int], keys: Sequence[str]
     ) -> Mapping[int, Revision]:
-        known = set(months) & self.store.months(table)
+        known = set(months) & self.store.months(table) - self.store.damage(table, min(months), max(months)).keys()
         if not known:
             return {}
         old = self.store.scan(table, min(months), max(months)).filter(pl.col("month_id").is_in(list(known))).collect()

@@ -3,8 +3,10 @@
 MLflow takes seconds to import and to create its database, so both wait until something is logged.
 """
 
+import fcntl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,13 +66,14 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
         from dagster_mlflow.resources import MlFlow
 
         mlflow.set_tracking_uri(self.tracking_uri)
-        if mlflow.get_experiment_by_name(self.experiment) is None:
-            try:
-                mlflow.create_experiment(self.experiment, artifact_location=self.artifact_location or None)
-            except mlflow.MlflowException:
-                # Another process made it in between; otherwise the reason stands.
-                if mlflow.get_experiment_by_name(self.experiment) is None:
-                    raise
+        with _first_use(self.tracking_uri):
+            if mlflow.get_experiment_by_name(self.experiment) is None:
+                try:
+                    mlflow.create_experiment(self.experiment, artifact_location=self.artifact_location or None)
+                except mlflow.MlflowException:
+                    # Another process made it in between; otherwise the reason stands.
+                    if mlflow.get_experiment_by_name(self.experiment) is None:
+                        raise
         self._parent = MlFlow(
             SimpleNamespace(
                 log=context.log,
@@ -87,3 +90,17 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
             failed = context.run_id and context.instance and context.instance.all_logs(context.run_id, of_type=failures)
             self._parent.end_run("FAILED" if failed else "FINISHED")
             self._parent = None
+
+
+@contextmanager
+def _first_use(tracking_uri: str) -> Iterator[None]:
+    """One process at a time where the first one to come makes a local database; a server sees to that itself."""
+    prefix = "sqlite:///"
+    if not tracking_uri.startswith(prefix):
+        yield
+        return
+    path = Path(f"{tracking_uri.removeprefix(prefix)}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -24,6 +24,10 @@ class MissingMonthsError(PlatformError):
     """A table lacks months that a consumer needs."""
 
 
+class DamagedTableError(PlatformError):
+    """A stored table cannot be read: its log or a data file is gone or damaged."""
+
+
 class RejectedMonthError(PlatformError):
     """A month that did not pass its checks was about to be built on."""
 

@@ -51,35 +51,46 @@ class Panel:
         if frame.is_empty():
             raise PanelError("the panel has no rows")
         month_id = frame["month_id"].to_numpy()
-        months = np.unique(month_id).astype(np.int32)
-        wanted = np.arange(months[0], months[-1] + 1, dtype=np.int32)
-        if len(wanted) != len(months):
-            raise PanelError(f"the panel lacks {describe_months(np.setdiff1d(wanted, months).tolist())}")
-        units, column = np.unique(frame["unit_id"].to_numpy(), return_inverse=True)
-        row = month_id - months[0]
+        first, last = int(month_id.min()), int(month_id.max())
+        months = np.arange(first, last + 1, dtype=np.int32)
+        row = month_id - first
+        absent = months[np.bincount(row, minlength=len(months)) == 0]
+        if len(absent):
+            raise PanelError(f"the panel lacks {describe_months(absent.tolist())}")
+        units = frame["unit_id"].unique().sort().to_numpy().astype(np.int64)
+        ids = frame["unit_id"].to_numpy()
+        column = np.searchsorted(units, ids)
+        place = row.astype(np.intp) * len(units) + column
         exists = np.zeros((len(months), len(units)), dtype=bool)
-        exists[row, column] = True
+        exists.reshape(-1)[place] = True
         if int(exists.sum()) != frame.height:
             raise PanelError(f"the panel repeats {frame.height - int(exists.sum())} (month_id, unit_id) rows")
+        in_order = len(place) == exists.size and bool((place[1:] > place[:-1]).all())
 
         def dense(names: Sequence[str]) -> NDArray[np.float32]:
-            values = np.full((len(months), len(units), len(names)), np.nan, dtype=np.float32)
+            values = np.empty((exists.size, len(names)), dtype=np.float32)
+            if len(place) < exists.size:
+                values.fill(np.nan)
             for position, name in enumerate(names):
                 numbers = frame[name].cast(pl.Float32).to_numpy()
-                bad = ~np.isfinite(numbers)
-                if bad.any():
-                    first = int(np.flatnonzero(bad)[0])
+                # The sum of finite numbers is finite in float64, and one pass finds that almost all columns are.
+                if not np.isfinite(numbers.sum(dtype=np.float64)):
+                    bad = ~np.isfinite(numbers)
+                    at = int(np.flatnonzero(bad)[0])
                     raise PanelError(
                         f"column {name} is null, NaN or infinite in {int(bad.sum())} rows, first in "
-                        f"{to_key(int(month_id[first]))} for unit {int(frame['unit_id'][first])}; "
+                        f"{to_key(int(month_id[at]))} for unit {int(ids[at])}; "
                         "end its transforms with fill and replace_na"
                     )
-                values[row, column, position] = numbers
-            return values
+                if in_order:
+                    values[:, position] = numbers
+                else:
+                    values[place, position] = numbers
+            return values.reshape(*exists.shape, len(names))
 
         return cls(
             months=months,
-            units=units.astype(np.int64),
+            units=units,
             exists=exists,
             features=dense(list(features)),
             feature_names=tuple(features),
@@ -102,7 +113,9 @@ class Panel:
         if not self.months[0] <= month_id <= self.months[-1]:
             raise PanelError(f"the panel covers {describe_months(self.months.tolist())}, not {to_key(month_id)}")
         rows = int(month_id - self.months[0]) + 1
-        known = self.exists[:rows].any(axis=0)
+        existed = self.exists[:rows].any(axis=0)
+        # All of them is a view: panels of cells are large, and most cells have always existed.
+        known = slice(None) if existed.all() else existed
         return replace(
             self,
             months=self.months[:rows],

@@ -171,7 +171,10 @@ def resources_in(folder: Path, **others: Any) -> dict[str, Any]:
 
 
 def write_catalogue(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> Path:
-    """A project with these entries and what belongs to the whole month; returns its folder."""
+    """A project with these entries and what belongs to the whole month; returns its folder.
+
+    An entry's `type` may be among its attributes; by default it is the room's first.
+    """
     name = f"small_catalogue_{next(_numbers)}"
     project = folder / name
     package = project / name
@@ -182,8 +185,9 @@ def write_catalogue(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> P
     for place, attributes in entries.items():
         entry = package / "conflict" / place
         entry.mkdir(parents=True)
-        kind = f"views_dagster.components.{KINDS[place.split('/')[0]]}"
-        (entry / "defs.yaml").write_text(yaml.safe_dump({"type": kind, "attributes": dict(attributes)}))
+        chosen = dict(attributes)
+        kind = chosen.pop("type", f"views_dagster.components.{KINDS[place.split('/')[0]]}")
+        (entry / "defs.yaml").write_text(yaml.safe_dump({"type": kind, "attributes": chosen}))
     settings = (
         f'[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "{name}"\n'
         f'defs_module = "{name}"\nregistry_modules = ["views_dagster.components"]\n'

@@ -123,7 +123,7 @@ MISTAKES = {
         ["no column ns_bset", "did you mean ns_best?", "os_best"],
     ),
     "no source column": (SMALL, "from: ucdp_ged.ns_best\n", "from: ns_best\n", 10, ["'ns_best'", "<source>.<column>"]),
-    "unknown level": (SMALL, "level: cm", "level: pgn", 5, ["at level cm, not pgn"]),
+    "unknown level": (SMALL, "level: cm", "level: pgn", 5, ["at level cm and pgm, not pgn"]),
     "misspelt threshold": (SMALL, "distance_warning", "distance_waring", 14, ["did you mean ks_distance_warning?"]),
     "unknown reader": (
         VDEM,
@@ -144,7 +144,7 @@ MISTAKES = {
         "ForecastModel",
         "ForcastModel",
         1,
-        ["type views_dagster.components.ForecastModel", "Forcast"],
+        ["type", "or views_dagster.components.ForecastModel, not", "Forcast"],
     ),
     "type of another room": (
         ALIEN,

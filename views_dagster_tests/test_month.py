@@ -57,11 +57,12 @@ def smaller(value: Any) -> Any:
 
 
 def entries() -> dict[str, Any]:
-    """The catalogue's entries by room and name."""
-    return {
-        "/".join(path.parts[-3:-1]): yaml.safe_load(path.read_text())["attributes"]
+    """The catalogue's entries by room and name, each with its type."""
+    documents = {
+        "/".join(path.parts[-3:-1]): yaml.safe_load(path.read_text())
         for path in sorted((ROOT / "assets").rglob("defs.yaml"))
     }
+    return {place: {"type": document["type"], **document["attributes"]} for place, document in documents.items()}
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +128,27 @@ def test_the_release_holds_every_deployed_model_unit_step_and_no_other(undisturb
     released = undisturbed.rows("forecasts", NEWEST)
     deployed = {place.split("/")[1] for place, entry in entries().items() if entry.get("maturity") == "deployed"}
     assert set(released["model"]) == deployed
-    units = undisturbed.rows("raw/countries", NEWEST)["unit_id"].n_unique()
-    counts = released.group_by("model", "target").agg(
+    counts = released.group_by("model", "target", "level").agg(
         pl.len(), pl.col("unit_id").n_unique().alias("units"), pl.col("step").n_unique().alias("steps")
     )
-    assert counts.select("len", "units", "steps").unique().rows() == [(units * 36, units, 36)]
+    for level, table in (("cm", "raw/countries"), ("pgm", "raw/prio_grid")):
+        units = undisturbed.rows(table, NEWEST)["unit_id"].n_unique()
+        of_level = counts.filter(pl.col("level") == level)
+        assert of_level.select("len", "units", "steps").unique().rows() == [(units * 36, units, 36)]
+    assert counts["level"].unique().sort().to_list() == ["cm", "pgm"]
+
+
+def test_reconciled_cells_sum_to_their_countries(undisturbed: Home) -> None:
+    cells = undisturbed.rows("ensembles/patient_river", NEWEST)
+    held = undisturbed.rows("raw/prio_grid", NEWEST).select("unit_id", parent="parent_id")
+    sums = cells.join(held, on="unit_id").group_by("parent", "step").agg(pl.col("mean").cast(pl.Float64).sum())
+    countries = undisturbed.rows("ensembles/white_mustang", NEWEST)
+    draws = countries.select("unit_id", "step", pl.col("draws").list.to_array(countries["draws"].list.len()[0]))
+    both = sums.join(draws, left_on=["parent", "step"], right_on=["unit_id", "step"])
+    assert both.height == sums.height
+    assert (both["mean"] > 0).any()
+    # Zero where no cell has any draw above zero, else within the range of the country's draws.
+    assert (both["mean"] <= both["draws"].arr.max() * (1 + 1e-5)).all()
     assert released["target_month"].to_list() == (released["month_id"] + released["step"]).to_list()
 
 

@@ -22,8 +22,10 @@ from views_dagster_tests.catalogues import Catalogue, catalogue
 
 __all__ = ["catalogue"]
 
-SCHEMAS = {room: kind.attributes_type.model_json_schema() for room, kind in rooms().items()}
-LEARNERS = sorted(resolved(SCHEMAS["models"]["properties"]["learner"], SCHEMAS["models"])[CHOICES])
+KINDS = {kind.__name__: kind for kinds in rooms().values() for kind in kinds.values()}
+SCHEMAS = {name: kind.attributes_type.model_json_schema() for name, kind in KINDS.items()}
+MODEL = SCHEMAS["ForecastModel"]
+LEARNERS = sorted(resolved(MODEL["properties"]["learner"], MODEL)[CHOICES])
 
 
 def scaffold(catalogue: Catalogue, component: str, entry: str, **parameters: Any) -> Path:
@@ -76,6 +78,30 @@ def test_a_queryset_with_the_targets_of_another_loads_at_once(catalogue: Catalog
     assert "features/cm_mine" in catalogue.assets()
 
 
+def test_a_forecast_from_elsewhere_loads_at_once(catalogue: Catalogue) -> None:
+    made = attributes(scaffold(catalogue, "ExternalForecast", "conflict/models/far_shore", target="ns_best"))
+    assert made["path"] == "data/forecasts/far_shore/{month}.parquet"
+    assert (made["features"], made["target"], made["maturity"]) == ("cm_small", "ns_best", "candidate")
+    assert "forecasts/far_shore" in catalogue.assets()
+    assert "artifacts/far_shore" not in catalogue.assets()
+
+
+def test_a_reconciliation_of_cells_loads_at_once(catalogue: Catalogue) -> None:
+    catalogue.write(
+        "conflict/sources/prio_grid",
+        "type: views_dagster.components.Source\nattributes: {reader: {kind: demo_cells}, level: pgm}\n",
+    )
+    queryset = (catalogue.folder / "conflict/features/cm_small/defs.yaml").read_text()
+    catalogue.write("conflict/features/cells", queryset.replace("level: cm", "level: pgm\n  units: prio_grid"))
+    scaffold(catalogue, "ForecastModel", "conflict/models/stony_field", features="cells", learner="conflictology")
+    folder = scaffold(
+        catalogue, "Reconciliation", "conflict/ensembles/blue_river", cells="stony_field", parents="green_horse"
+    )
+    made = attributes(folder)
+    assert (made["cells"], made["parents"], made["draws"]) == ("stony_field", "green_horse", 256)
+    assert "ensembles/blue_river" in catalogue.assets()
+
+
 @pytest.mark.parametrize("reader", ["month_table", "year_table"])
 def test_a_source_that_reads_a_table_loads_at_once(catalogue: Catalogue, reader: str) -> None:
     made = attributes(scaffold(catalogue, "Source", "conflict/sources/my_table", reader=reader, path="x/y.parquet"))
@@ -96,10 +122,10 @@ def test_every_setting_left_out_is_there_as_a_comment_with_its_default(catalogue
     """Uncommenting them all gives a file that loads: the comments are YAML of the right form and place."""
     file = scaffold(catalogue, "ForecastModel", "conflict/models/blue_moon") / "defs.yaml"
     text = file.read_text()
-    for setting in ("draws: 256", "maturity", "columns: null", "validity: {}", "quiet_share", "compute: {}"):
+    for setting in ("draws: 256", "maturity", "columns: null", "validity: {}", "sampling", "compute: {}"):
         assert setting in text
     lines = text.splitlines()
-    known = {name for schema in _models(SCHEMAS["models"]) for name in schema["properties"]}
+    known = {name for schema in _models(MODEL) for name in schema["properties"]}
     uncommented = [
         line.replace("# ", "", 1)
         if line.strip().startswith("# ") and line.strip()[2:].partition(":")[0] in known
@@ -107,7 +133,7 @@ def test_every_setting_left_out_is_there_as_a_comment_with_its_default(catalogue
         for line in lines
     ]
     file.write_text("\n".join(uncommented))
-    assert set(attributes(file.parent)) == set(SCHEMAS["models"]["properties"])
+    assert set(attributes(file.parent)) == set(MODEL["properties"])
     assert "forecasts/blue_moon" in catalogue.assets()
 
 
@@ -165,20 +191,20 @@ def _models(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield from (part for part in (schema, *schema.get("$defs", {}).values()) if "properties" in part)
 
 
-@pytest.mark.parametrize("room", SCHEMAS)
-def test_every_setting_of_every_block_has_a_description(room: str) -> None:
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_every_setting_of_every_block_has_a_description(kind: str) -> None:
     without = [
         f"{block['title']}.{name}"
-        for block in _models(SCHEMAS[room])
+        for block in _models(SCHEMAS[kind])
         for name, field in block["properties"].items()
         if not field.get("description") and "const" not in field
     ]
     assert without == []
 
 
-@pytest.mark.parametrize("room", SCHEMAS)
-def test_every_component_and_block_says_what_it_is(room: str) -> None:
-    assert rooms()[room].get_description()
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_component_and_block_says_what_it_is(kind: str) -> None:
+    assert KINDS[kind].get_description()
 
 
 def test_the_table_of_learners_in_the_docs_is_in_step_with_the_schemas() -> None:
@@ -221,5 +247,5 @@ def test_dg_scaffolds_checks_and_lists(catalogue: Catalogue) -> None:
     assert {"forecasts/blue_moon", "ensembles/red_fox"} <= catalogue.assets()
     listed = {entry["key"]: entry["summary"] for entry in json.loads(dg("list", "components", "--json"))["items"]}
     ours = {key.rpartition(".")[2]: summary for key, summary in listed.items() if key.startswith(kind)}
-    assert set(ours) == {"Ensemble", "ForecastModel", "Queryset", "Source"}
+    assert set(ours) == set(KINDS)
     assert all(ours.values())

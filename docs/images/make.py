@@ -1,7 +1,7 @@
 """Makes the README's pictures again from a materialised home: `source resources/local.env; python docs/images/make.py`.
 
 Starts the webserver on the catalogue, opens Dagster's asset graph in the installed Chromium and keeps what it draws;
-takes the plot of the newest release from its page. Needs the development dependencies.
+takes the plot and the map of the newest release from its page. Needs the development dependencies.
 """
 
 import argparse
@@ -27,7 +27,7 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 BACKGROUND = (255, 255, 255)
-MODELS = ("recent_echo", "hidden_valley", "brave_compass")
+MODELS = ("recent_echo", "brave_compass", "salt_road")
 """Three of the models: the graph of all of them is too tall to read."""
 
 LARGEST = 300_000
@@ -64,7 +64,13 @@ def webserver() -> Iterator[str]:
 def asset_graph(page: "Page") -> bytes:
     """What Dagster draws of the raw data, the features, a few models, the leading ensemble and the release."""
     models = [f'key:"{room}/{model}"' for model in MODELS for room in ("artifacts", "forecasts")]
-    rest = ["group:raw_data", "group:processed_features", 'key:"ensembles/white_mustang"', 'key:"forecasts"']
+    rest = [
+        "group:raw_data",
+        "group:processed_features",
+        'key:"ensembles/white_mustang"',
+        'key:"ensembles/patient_river"',
+        'key:"forecasts"',
+    ]
     page.goto("/asset-groups")
     expect(page.get_by_text("raw_data", exact=True).first).to_be_visible()
     page.locator(".CodeMirror").click()
@@ -88,18 +94,18 @@ def asset_graph(page: "Page") -> bytes:
     return page.screenshot(clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
 
 
-def release_plot(page: "Page") -> bytes:
-    """The plot on the page of the release."""
+def release_picture(page: "Page", name: str) -> bytes:
+    """A picture on the page of the release, by the name it has there: `plot` or `map`."""
     page.goto("/assets/forecasts")
-    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name="plot", exact=True))
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True))
     row.get_by_text("[Show Markdown]").click()
     source = page.get_by_role("dialog").get_by_role("img").last.get_attribute("src")
     assert source is not None
     return base64.b64decode(source.split(",", 1)[1])
 
 
-def save(png: bytes, path: Path) -> None:
-    """Cut the empty margin off and save as a palette PNG."""
+def save(png: bytes, path: Path, *, colours: int | None = 128) -> None:
+    """Cut the empty margin off and save as a PNG of so many colours, or of all: on a map the rare ones matter."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     drawn = ImageChops.difference(picture, Image.new("RGB", picture.size, BACKGROUND)).point(lambda v: 255 * (v > 24))
     left, top, right, bottom = drawn.getbbox() or (0, 0, *picture.size)
@@ -112,7 +118,9 @@ def save(png: bytes, path: Path) -> None:
             min(bottom + margin, picture.height),
         )
     )
-    cut.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    if colours is not None:
+        cut = cut.quantize(colours, dither=Image.Dither.NONE)
+    cut.save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {cut.width} x {cut.height}, {size // 1000} kB")
     if size > LARGEST:
@@ -120,7 +128,7 @@ def save(png: bytes, path: Path) -> None:
 
 
 def main() -> None:
-    """Make both pictures."""
+    """Make the pictures."""
     parser = argparse.ArgumentParser(description="Make the README's pictures from $VIEWS_HOME.")
     parser.add_argument("--width", type=int, default=2000, help="of the window, in pixels")
     parser.add_argument("--height", type=int, default=2200, help="of the window, in pixels")
@@ -133,7 +141,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(base_url=address, viewport={"width": options.width, "height": options.height})
         save(asset_graph(page), FOLDER / "asset_graph.png")
-        save(release_plot(page), FOLDER / "forecast.png")
+        save(release_picture(page, "plot"), FOLDER / "forecast.png")
+        save(release_picture(page, "map"), FOLDER / "map.png", colours=None)
         browser.close()
 
 

@@ -36,8 +36,11 @@ class YamlFile:
         Raises:
             CatalogueError: it is not one YAML document, or a key is written twice; names the line.
         """
-        text = path.read_text()
         self._shown = name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise CatalogueError(f"{name}: this is not UTF-8 text ({error}); save it as UTF-8") from None
         try:
             loader = _LOADER(text)
             self._root = loader.get_single_node()

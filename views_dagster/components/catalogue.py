@@ -17,15 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError, Keys, YamlBlock, YamlFile
+from views_dagster.conflict.cells import PrioGrid
 from views_dagster.conflict.countries import Countries
+from views_dagster.conflict.demo_cells import DemoCells
 from views_dagster.conflict.demo_readers import DemoCountries, DemoEvents, DemoYearTable
 from views_dagster.conflict.ucdp_api import UcdpApi
 from views_dagster.conflict.ucdp_files import UcdpFiles
+from views_dagster.errors import MissingMonthsError
 from views_dagster.sources.base import Reader
 from views_dagster.sources.tables import MonthTable, YearTable
 
 # Partition mappings, checks over partitions and freshness policies are marked beta; each command would say so again.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
+# Raw data and features may be made over ranges and models not: the job then runs month by month, as it should.
+warnings.filterwarnings("ignore", message="Asset job month materializes assets with varying BackfillPolicies")
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=calendar.FIRST_KEY, fmt="%Y-%m")
 HISTORY = dg.TimeWindowPartitionMapping(start_offset=-1200, end_offset=0, allow_nonexistent_upstream_partitions=True)
@@ -38,7 +43,16 @@ MONTHLY_FRESHNESS = dg.FreshnessPolicy.cron(deadline_cron="0 6 27 * *", lower_bo
 SOURCES_VARIABLE = "VIEWS_SOURCES"
 
 AnyReader = Annotated[
-    DemoEvents | DemoCountries | DemoYearTable | UcdpFiles | UcdpApi | Countries | MonthTable | YearTable,
+    DemoEvents
+    | DemoCountries
+    | DemoCells
+    | DemoYearTable
+    | UcdpFiles
+    | UcdpApi
+    | Countries
+    | PrioGrid
+    | MonthTable
+    | YearTable,
     Field(discriminator="kind"),
 ]
 Entry = TypeVar("Entry", bound="CatalogueEntry[Any]")
@@ -80,6 +94,10 @@ class CatalogueEntry(dg.Component, Generic[A]):
         if not isinstance(attributes, cls.attributes_type):
             raise CatalogueError(f"{context.path} has no attributes")
         return cls(attributes)
+
+    def is_present(self, context: dg.ComponentLoadContext, system: Path) -> bool:
+        """Whether this deployment has the entry's assets: it is not retired, and has the sources it is made from."""
+        return True
 
     @property
     def code_version(self) -> str:
@@ -143,8 +161,14 @@ def sources_file() -> YamlFile | None:
 
 
 def month_range(context: dg.AssetExecutionContext) -> tuple[int, int]:
-    """First and last month id of the run's partitions."""
+    """First and last month id of the run's partitions.
+
+    Raises:
+        MissingMonthsError: the range runs backwards.
+    """
     keys = context.partition_key_range
+    if keys.start > keys.end:
+        raise MissingMonthsError(f"{keys.start}...{keys.end} runs backwards; write the earlier month first")
     return calendar.from_key(keys.start), calendar.from_key(keys.end)
 
 

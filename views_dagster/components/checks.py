@@ -50,10 +50,11 @@ def suite_checks(
         if wrong:
             storage.store.reject(asset.to_user_string(), month, f"{suite} {', '.join(wrong)}")
         elif any(info.severity == "error" for info in checks.values()):
-            storage.store.accept(asset.to_user_string(), month)
+            storage.store.accept(asset.to_user_string(), month, month)
         for result in results:
             if not result.passed:
-                context.log.warning(f"{asset.to_user_string()} {calendar.to_key(month)}: {suite} {result.name} failed")
+                what = f"{asset.to_user_string()} {calendar.to_key(month)}: {result.severity} {suite} {result.name}"
+                context.log.warning(f"{what}: {result.note or _in_words(result)}")
             yield _as_check_result(asset, suite, month, result)
 
     return run_suite

@@ -1,6 +1,7 @@
 """`Ensemble`: the forecasts of several models as one."""
 
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 import polars as pl
@@ -12,21 +13,26 @@ from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
     HISTORY,
     MONTHS,
-    CatalogueEntry,
-    entries,
     line_of,
     system_folder,
 )
 from views_dagster.components.forecast_assets import (
     FORECAST_KEYS,
-    ForecastAttributes,
     forecast_checks,
     forecast_metadata,
     forecast_tags,
     guard,
 )
+from views_dagster.components.forecasting import (
+    ENSEMBLES,
+    MODELS,
+    CombinedAttributes,
+    ForecastEntry,
+    Subject,
+    are_present,
+    forecast_entries,
+)
 from views_dagster.components.model import ForecastModel, backtest_file
-from views_dagster.components.queryset import QuerysetAttributes
 from views_dagster.components.scaffolding import EnsembleScaffolder
 from views_dagster.ensembles.methods import AnyMethod
 from views_dagster.errors import ForecastError
@@ -38,34 +44,44 @@ from views_dagster.reports.tables import markdown_table
 from views_dagster.seeds import seed_for
 
 
-class EnsembleAttributes(ForecastAttributes):
+class EnsembleAttributes(CombinedAttributes):
     """Settings of an ensemble."""
 
     members: tuple[str, ...] = Field(min_length=2, description="Names of models with the same target and level.")
     method: AnyMethod = Field(description="How members become one forecast; `kind` picks it.")
-    leading: bool = Field(default=False, description="Shown first to people who read the release; one may be.")
 
 
 @dg.scaffold_with(EnsembleScaffolder)
-class Ensemble(CatalogueEntry[EnsembleAttributes]):
+class Ensemble(ForecastEntry[EnsembleAttributes]):
     """An ensemble, `ensembles/<name>`: its members' draws combined, whole draws kept together."""
 
     attributes_type = EnsembleAttributes
-    room = "ensembles"
-    adjective_noun = True
+    room = table_group = ENSEMBLES
+
+    def is_present(self, context: dg.ComponentLoadContext, system: Path) -> bool:
+        """Whether it is not retired and this deployment has its members."""
+        models = forecast_entries(context, system, MODELS)
+        members = (models[member] for member in self.attributes.members if member in models)
+        return self.attributes.maturity != "retired" and are_present(context, system, members)
+
+    def subject(self, context: dg.ComponentLoadContext, folder: Path) -> Subject:
+        """What its members forecast."""
+        models = self._members(context, folder)
+        name, first = next(iter(models.items()))
+        return first.subject(context, folder.parents[1] / MODELS / name)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The ensemble's asset and the checks of its forecast; nothing for a retired one."""
-        if self.attributes.maturity == "retired":
+        """The ensemble's asset and the checks of its forecast; nothing where it is not present."""
+        if not self.is_present(context, system_folder(context)):
             return dg.Definitions()
         name, settings = context.path.name, self.attributes
-        members, queryset = self._members(context)
-        first = next(iter(members.values()))
-        target, features_key = first.attributes.target, dg.AssetKey(["features", first.attributes.features])
-        key = dg.AssetKey(["ensembles", name])
+        members = self._members(context, context.path)
+        subject = self.subject(context, context.path)
+        queryset, target, features_key = subject.queryset, subject.target, subject.features_key
+        key = self.key(name)
         ins = {
             "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
-            **{f"forecast_{member}": dg.AssetIn(key=["forecasts", member]) for member in members},
+            **{f"forecast_{member}": dg.AssetIn(key=model.key(member)) for member, model in members.items()},
         }
         if settings.method.needs_backtests:
             ins |= {f"artifact_{member}": dg.AssetIn(key=["artifacts", member]) for member in members}
@@ -108,7 +124,7 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
             context.add_output_metadata(
                 {
                     "weights": dg.MetadataValue.md(markdown_table(table.sort("weight", descending=True), rows=50)),
-                    **forecast_metadata(combined, history, name, target, queryset.units, store),
+                    **forecast_metadata(combined, history, key, target, queryset.units, store),
                 }
             )
             return frame
@@ -116,37 +132,37 @@ class Ensemble(CatalogueEntry[EnsembleAttributes]):
         checks = forecast_checks(key, settings, features=features_key, target=target)
         return dg.Definitions(assets=[ensemble], asset_checks=checks)
 
-    def _members(self, context: dg.ComponentLoadContext) -> tuple[dict[str, ForecastModel], QuerysetAttributes]:
-        """The models by name, all of one target and level, and the queryset of the first."""
-        models = entries(context, system_folder(context), "models", ForecastModel)
+    def _members(self, context: dg.ComponentLoadContext, folder: Path) -> dict[str, ForecastEntry[Any]]:
+        """The models by name, all of one target and level; `folder` is the ensemble's own."""
+        settings, system = self.attributes, folder.parents[1]
+        models = forecast_entries(context, system, MODELS)
         usable = {name: model for name, model in models.items() if model.attributes.maturity != "retired"}
         problems = []
-        for number, member in enumerate(self.attributes.members):
-            place = f"{line_of(context.path, ['members', number])}: members"
-            if member in self.attributes.members[:number]:
+        for number, member in enumerate(settings.members):
+            place = f"{line_of(folder, ['members', number])}: members"
+            if member in settings.members[:number]:
                 problems.append(f"{place}: {member} is named twice")
             elif member in models and member not in usable:
                 problems.append(f"{place}: {member} is retired; take it out")
             elif member not in models:
                 problems.append(f"{place}: there is no model {member}{nearest(member, usable)}")
+            elif settings.method.needs_backtests and not isinstance(models[member], ForecastModel):
+                problems.append(
+                    f"{place}: {member} is made elsewhere and has no backtests, which the method "
+                    f"{settings.method.kind} needs; take it out, or use another method"
+                )
         if problems:
             raise CatalogueError("\n".join(problems))
-        members = {member: models[member] for member in self.attributes.members}
-        if not self.attributes.method.needs_backtests:
+        members = {member: models[member] for member in settings.members}
+        if not settings.method.needs_backtests:
             try:
-                self.attributes.method.weigh(list(members), {})
+                settings.method.weigh(list(members), {})
             except ForecastError as error:
-                raise CatalogueError(
-                    f"{line_of(context.path, ['method', 'weights'])}: method.weights: {error}"
-                ) from None
-        folder = system_folder(context) / ForecastModel.room
-        querysets = {name: model.inputs(context, folder / name)[0] for name, model in members.items()}
-        forecast = {
-            name: f"{model.attributes.target} at level {querysets[name].level}" for name, model in members.items()
-        }
-        if len(set(forecast.values())) != 1:
+                raise CatalogueError(f"{line_of(folder, ['method', 'weights'])}: method.weights: {error}") from None
+        subjects = {name: str(model.subject(context, system / MODELS / name)) for name, model in members.items()}
+        if len(set(subjects.values())) != 1:
             raise CatalogueError(
-                f"{line_of(context.path, ['members'])}: members: they forecast different things: "
-                + ", ".join(f"{name} {what}" for name, what in forecast.items())
+                f"{line_of(folder, ['members'])}: members: they forecast different things: "
+                + ", ".join(f"{name} {subject}" for name, subject in subjects.items())
             )
-        return members, next(iter(querysets.values()))
+        return members

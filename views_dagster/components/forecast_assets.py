@@ -12,18 +12,18 @@ from views_dagster import calendar
 from views_dagster.components.catalogue import Attributes
 from views_dagster.components.checks import suite_checks
 from views_dagster.components.metadata import frame_head, number, picture
-from views_dagster.conflict.released import MEASURES, country_names
+from views_dagster.conflict.released import COUNTED, MEASURES, located_cells, unit_names
 from views_dagster.drift.changes import OUTPUT_DRIFT_CHECKS, check_output_drift
 from views_dagster.drift.outputs import VALIDITY_CHECKS, check_output_validity, largest_observed
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import OutputDriftSettings, OutputValiditySettings
 from views_dagster.errors import ForecastError
 from views_dagster.forecasts import Forecast
-from views_dagster.panel import KEYS
 from views_dagster.reports.figures import fan_chart
+from views_dagster.reports.outlooks import forecast_pictures
 from views_dagster.storage.tables import TableStore
 
-WORST_HIT, PLOT = "worst_hit", "plot"
+WORST_HIT, PLOT, MAP = "worst_hit", "plot", "map"
 FORECAST_KEYS = ("month_id", "model", "target", "unit_id", "step")
 Maturity = Literal["candidate", "deployed", "retired"]
 
@@ -54,7 +54,8 @@ def guard(frame: pl.DataFrame, history: pl.DataFrame, target: str, settings: Out
         ForecastError: names the model, the worst unit and the bound.
     """
     limit = settings.bound(largest_observed(history, target, int(frame["month_id"][0])))
-    worst = frame.with_columns(largest=pl.col("draws").list.max()).sort("largest", descending=True).row(0, named=True)
+    rows = frame.select("model", "unit_id", "step", largest=pl.col("draws").list.max())
+    worst = rows.sort("largest", descending=True, nulls_last=True).row(0, named=True)
     if worst["largest"] > limit:
         raise ForecastError(
             f"{worst['model']} forecasts {worst['largest']:.4g} for unit {worst['unit_id']} at step {worst['step']}; "
@@ -79,22 +80,23 @@ def forecast_checks(
     table = key.to_user_string()
 
     def valid(store: TableStore, month: int) -> Iterable[CheckResult]:
-        rows = store.scan(features.to_user_string(), calendar.FIRST_MONTH, month)
-        history = rows.select(*KEYS, target).collect()
+        observed = features.to_user_string()
         return check_output_validity(
             store.scan(table, month, month).collect(),
             month,
-            history,
+            store.scan(observed, calendar.FIRST_MONTH, month).select("month_id", target),
             settings.validity,
-            units=history.filter(pl.col("month_id") == month)["unit_id"].to_list(),
+            units=store.scan(observed, month, month).select("unit_id").collect()["unit_id"].to_list(),
             steps=calendar.STEPS,
             draws=settings.draws,
         )
 
     def drifted(store: TableStore, month: int) -> Iterable[CheckResult]:
-        previous = store.scan(table, month - 1, month - 1).collect()
-        known = None if previous.is_empty() else previous
-        return check_output_drift(store.scan(table, month, month).collect(), known, settings.drift)
+        def means(origin: int) -> pl.DataFrame:
+            return store.scan(table, origin, origin).select("unit_id", "target_month", "mean").collect()
+
+        previous = means(month - 1)
+        return check_output_drift(means(month), None if previous.is_empty() else previous, settings.drift)
 
     return [
         suite_checks(key, "validity", VALIDITY_CHECKS, valid, partitioned=True),
@@ -103,10 +105,17 @@ def forecast_checks(
 
 
 def forecast_metadata(
-    forecast: Forecast, history: pl.DataFrame, name: str, target: str, units: str, store: TableStore
+    forecast: Forecast, history: pl.DataFrame, key: dg.AssetKey, target: str, units: str, store: TableStore
 ) -> dict[str, Any]:
-    """Numbers of a forecast, its worst-hit units as a table, and their history and fan as a picture."""
-    names = country_names(store, forecast.origin, f"raw/{units}")
+    """Numbers of a forecast, its worst-hit units as a table, their history and fan as a picture, and cells as maps.
+
+    Args:
+        history: `month_id`, `unit_id` and `target` of all months up to the forecast's.
+        key: of the forecast's table.
+        units: the source that lists the units.
+    """
+    name, month = key.path[-1], calendar.to_key(forecast.origin)
+    names = unit_names(store, forecast.origin, f"raw/{units}")
     recent = history.filter(pl.col("month_id").is_between(forecast.origin - 11, forecast.origin))
     observed = recent.group_by("unit_id").agg(last_12_months=pl.col(target).cast(pl.Float64).sum())
     year = forecast.mean[:, :12].sum(axis=1, dtype=np.float64)
@@ -123,13 +132,14 @@ def forecast_metadata(
         history,
         value=target,
         measure=MEASURES.get(target, target),
-        title=f"{name}: {target} after {calendar.to_key(forecast.origin)}, the hardest-hit units of the last year",
+        title=f"{name}: {target} after {month}, the hardest-hit units of the last year",
         names=names,
     )
     units_count, steps, draws = forecast.draws.shape
     return {
         WORST_HIT: frame_head(worst),
         PLOT: picture(png, f"history and forecast of the hardest-hit units, {name}"),
+        **_maps(forecast, key, target, f"{name}: {target} after {month}", units, store),
         "sum_of_means_next_month": number(float(forecast.mean[:, 0].sum(dtype=np.float64))),
         "sum_of_means_next_12_months": number(float(year.sum())),
         "largest_draw": number(float(forecast.draws.max())),
@@ -137,3 +147,18 @@ def forecast_metadata(
         "steps": steps,
         "draws": draws,
     }
+
+
+def _maps(
+    forecast: Forecast, key: dg.AssetKey, target: str, title: str, units: str, store: TableStore
+) -> dict[str, dg.MetadataValue]:
+    """Maps of a forecast of cells, and what changed since last month's; nothing for other units."""
+    cells = located_cells(store, forecast.origin, f"raw/{units}")
+    if cells.is_empty():
+        return {}
+    table, before = key.to_user_string(), forecast.origin - 1
+    previous = None
+    if store.exists(table):
+        previous = store.scan(table, before, before).select("unit_id", "target_month", "mean").collect()
+    pictures = forecast_pictures(forecast, previous, cells, measure=COUNTED.get(target, target), title=title)
+    return {MAP: picture(pictures["map"], f"maps of {title}")}

@@ -18,6 +18,8 @@ ENTRY_FILE = "defs.yaml"
 TOP_LEVEL = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
 KINDS_MODULE = "views_dagster.components"
 
+Kinds = dict[str, type[CatalogueEntry[Any]]]
+
 
 def load_catalogue(project: Path) -> dg.Definitions:
     """Definitions of every entry of the project's catalogue.
@@ -52,8 +54,8 @@ def check_catalogue(catalogue: Path) -> None:
     sources: set[str] = set()
     for folder, room in _folders(catalogue, kinds, problems):
         place = f"{folder.relative_to(catalogue.parent).as_posix()}/{ENTRY_FILE}:1"
-        kind = kinds[room]
-        if problem := malformed(folder.name, adjective_noun=kind.adjective_noun):
+        adjective_noun = any(kind.adjective_noun for kind in kinds[room].values())
+        if problem := malformed(folder.name, adjective_noun=adjective_noun):
             problems.append(f"{place}: {problem}")
         if folder.name in names:
             problems.append(
@@ -63,7 +65,7 @@ def check_catalogue(catalogue: Path) -> None:
         if room == "sources":
             sources.add(folder.name)
         try:
-            problems += entry_problems(entry_file(folder / ENTRY_FILE), kind)
+            problems += entry_problems(entry_file(folder / ENTRY_FILE), room, kinds[room])
         except CatalogueError as error:
             problems.append(str(error))
     try:
@@ -75,15 +77,17 @@ def check_catalogue(catalogue: Path) -> None:
         raise CatalogueError(many + "\n".join(problems))
 
 
-def rooms() -> dict[str, type[CatalogueEntry[Any]]]:
-    """The class of the entries of each room."""
+def rooms() -> dict[str, Kinds]:
+    """The classes of the entries of each room, by the type that is written in the file."""
     module = import_module(KINDS_MODULE)
-    return {kind.room: kind for kind in (getattr(module, name) for name in module.__all__)}
+    found: dict[str, Kinds] = {}
+    for name in module.__all__:
+        kind = getattr(module, name)
+        found.setdefault(kind.room, {})[f"{KINDS_MODULE}.{name}"] = kind
+    return found
 
 
-def _folders(
-    catalogue: Path, kinds: dict[str, type[CatalogueEntry[Any]]], problems: list[str]
-) -> Iterator[tuple[Path, str]]:
+def _folders(catalogue: Path, kinds: dict[str, Kinds], problems: list[str]) -> Iterator[tuple[Path, str]]:
     """Folder and room of every entry; what lies elsewhere becomes a problem."""
     inside = f"{catalogue.name}/<system>/<room>/<name>/{ENTRY_FILE}"
     files = sorted(path for name in ("*.yaml", "*.yml") for path in catalogue.rglob(name))
@@ -109,9 +113,9 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
 
 
-def entry_problems(file: YamlFile, kind: type[CatalogueEntry[Any]]) -> list[str]:
-    """What is wrong with one entry's file, taken by itself."""
-    document, expected = file.value, f"{KINDS_MODULE}.{kind.__name__}"
+def entry_problems(file: YamlFile, room: str, kinds: Kinds) -> list[str]:
+    """What is wrong with the file of an entry of a room that holds these kinds, taken by itself."""
+    document = file.value
     if not isinstance(document, dict):
         return [f"{file.place(())}: write a mapping with type and attributes, not {document!r}"]
     problems = [
@@ -119,9 +123,11 @@ def entry_problems(file: YamlFile, kind: type[CatalogueEntry[Any]]) -> list[str]
         for key in document
         if key not in TOP_LEVEL
     ]
-    if document.get("type") != expected:
+    kind = kinds.get(str(document.get("type")))
+    if kind is None:
         problems.append(
-            f"{file.place(['type'])}: type: entries in {kind.room} are of type {expected}, not {document.get('type')!r}"
+            f"{file.place(['type'])}: type: entries in {room} are of type {' or '.join(kinds)}, "
+            f"not {document.get('type')!r}"
         )
     elif not isinstance(document.get("attributes"), dict):
         problems.append(f"{file.place(['attributes'])}: attributes: write the entry's settings here")

@@ -1,6 +1,6 @@
 """`ForecastModel`: one learner on one queryset; its trained artifact and its forecasts, month by month."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +15,6 @@ from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
     HISTORY,
     MONTHS,
-    CatalogueEntry,
-    entries,
     line_of,
     system_folder,
 )
@@ -29,11 +27,14 @@ from views_dagster.components.forecast_assets import (
     forecast_tags,
     guard,
 )
+from views_dagster.components.forecasting import ForecastEntry, Subject, queryset_is_present, queryset_with
 from views_dagster.components.metadata import number
-from views_dagster.components.queryset import Queryset, QuerysetAttributes
+from views_dagster.components.queryset import QuerysetAttributes
 from views_dagster.components.scaffolding import ModelScaffolder
+from views_dagster.components.source import readers_in_force
+from views_dagster.errors import MissingMonthsError
 from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
-from views_dagster.learners.registry import AnyLearner, load_artifact, save_artifact
+from views_dagster.learners.registry import AnyLearner, load_artifact, read_record, save_artifact
 from views_dagster.names import nearest
 from views_dagster.panel import KEYS, Panel
 from views_dagster.seeds import seed_for
@@ -58,16 +59,19 @@ class ModelAttributes(ForecastAttributes):
 
 
 @dg.scaffold_with(ModelScaffolder)
-class ForecastModel(CatalogueEntry[ModelAttributes]):
+class ForecastModel(ForecastEntry[ModelAttributes]):
     """A model: `artifacts/<name>`, trained on everything up to the month, and `forecasts/<name>`, made with it."""
 
     attributes_type = ModelAttributes
-    room = "models"
-    adjective_noun = True
+    room, table_group = "models", "forecasts"
+
+    def is_present(self, context: dg.ComponentLoadContext, system: Path) -> bool:
+        """Whether it is not retired and this deployment has its queryset."""
+        return self.attributes.maturity != "retired" and queryset_is_present(context, system, self.attributes.features)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The two assets and the checks of the forecast; nothing for a retired model."""
-        if self.attributes.maturity == "retired":
+        """The two assets and the checks of the forecast; nothing where it is not present."""
+        if not self.is_present(context, system_folder(context)):
             return dg.Definitions()
         name, system = context.path.name, system_folder(context).name
         queryset, columns = self.inputs(context, context.path)
@@ -77,9 +81,12 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
         wanted = [*KEYS, settings.target, *columns]
         tags = forecast_tags(system, queryset.level, settings.target, settings.maturity)
 
-        def panel_of(features: pl.LazyFrame) -> tuple[Panel, str]:
-            rows = features.select(wanted).collect()
-            return Panel.from_frame(rows, target=settings.target, features=columns), digest_frame(rows, KEYS)
+        def panel_of(features: pl.LazyFrame) -> tuple[Panel, pl.DataFrame, str]:
+            held = features.collect_schema().names()
+            rows = features.select(name for name in wanted if name in held).collect()
+            require_made_with(rows, [settings.target, *columns], features_key.to_user_string())
+            panel = Panel.from_frame(rows, target=settings.target, features=columns)
+            return panel, rows.select(*KEYS, settings.target), digest_frame(rows, KEYS)
 
         @dg.asset(
             key=artifact_key,
@@ -94,7 +101,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             code_version=self.code_version,
         )
         def artifact(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
-            panel, digest = panel_of(features)
+            panel, _, digest = panel_of(features)
             months, units = panel.exists.shape
             context.log.info(f"training {name} on {months} months of {units} units and {len(columns)} columns")
             seed = seed_for(name, "fit", panel.origin)
@@ -141,7 +148,12 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
                     **_flat("learner", settings.learner.model_dump(mode="json")),
                 },
                 metrics=metrics,
-                tags={"features_digest": digest, "system": system, "maturity": settings.maturity},
+                tags={
+                    "features_digest": digest,
+                    "system": system,
+                    "maturity": settings.maturity,
+                    **{f"version.{library}": found for library, found in read_record(files).libraries.items()},
+                },
                 files=files,
             )
             context.add_output_metadata(
@@ -173,7 +185,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             required_resource_keys={"io_manager"},
         )
         def forecast(context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame) -> pl.DataFrame:
-            panel, digest = panel_of(features)
+            panel, history, digest = panel_of(features)
             fitted = load_artifact(
                 model_files(artifact.collect()),
                 learner=settings.learner,
@@ -184,16 +196,19 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             )
             predicted = fitted.predict(panel, draws=settings.draws, seed=seed_for(name, "predict", panel.origin))
             frame = predicted.to_frame(model=name, level=queryset.level, target=settings.target)
-            history = features.select(*KEYS, settings.target).collect()
             guard(frame, history, settings.target, settings.validity)
             store = cast(Storage, context.resources.io_manager).store
             context.add_output_metadata(
-                forecast_metadata(predicted, history, name, settings.target, queryset.units, store)
+                forecast_metadata(predicted, history, forecast_key, settings.target, queryset.units, store)
             )
             return frame
 
         checks = forecast_checks(forecast_key, settings, features=features_key, target=settings.target)
         return dg.Definitions(assets=[artifact, forecast], asset_checks=checks)
+
+    def subject(self, context: dg.ComponentLoadContext, folder: Path) -> Subject:
+        """The target of its queryset."""
+        return Subject(self.attributes.features, self.inputs(context, folder)[0], self.attributes.target)
 
     def inputs(self, context: dg.ComponentLoadContext, folder: Path) -> tuple[QuerysetAttributes, tuple[str, ...]]:
         """The queryset it learns from and the columns of it that it uses.
@@ -205,18 +220,7 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             CatalogueError: no such queryset, target or column.
         """
         settings = self.attributes
-        known = entries(context, folder.parents[1], "features", Queryset)
-        if settings.features not in known:
-            raise CatalogueError(
-                f"{line_of(folder, ['features'])}: features: there is no queryset {settings.features}"
-                f"{nearest(settings.features, known)}"
-            )
-        queryset = known[settings.features].attributes
-        if settings.target not in queryset.targets:
-            raise CatalogueError(
-                f"{line_of(folder, ['target'])}: target: {settings.features} has no target {settings.target}"
-                f"{nearest(settings.target, queryset.targets)}"
-            )
+        queryset = queryset_with(context, folder, settings.features, settings.target)
         columns = tuple(settings.columns if settings.columns is not None else queryset.columns)
         problems = [
             f"{line_of(folder, ['columns', number])}: columns: {settings.features} has no column {column}"
@@ -229,9 +233,40 @@ class ForecastModel(CatalogueEntry[ModelAttributes]):
             for number, column in enumerate(columns)
             if column in columns[:number]
         ]
+        problems += [
+            f"{line_of(folder, ['learner'])}: learner: it needs the column {column}, which "
+            f"{settings.features} does not have{nearest(column, queryset.columns)}"
+            for column in settings.learner.needed_columns
+            if column not in columns
+        ]
+        readers = readers_in_force(context, folder.parents[1])
+        if settings.learner.needs_cells and queryset.units in readers and readers[queryset.units].parent_level is None:
+            problems.append(
+                f"{line_of(folder, ['learner'])}: learner: it looks at neighbouring cells, and the units of "
+                f"{settings.features} ({queryset.units}) are none"
+            )
         if problems:
             raise CatalogueError("\n".join(problems))
         return queryset, columns
+
+
+def require_made_with(rows: pl.DataFrame, columns: Sequence[str], table: str) -> None:
+    """Check that the months of a feature table were made since its queryset has all of `columns`.
+
+    Raises:
+        MissingMonthsError: a column is absent, or null in every row of a month; names the command that makes them.
+    """
+    made = rows.group_by("month_id").agg(pl.col(name).is_not_null().any() for name in columns if name in rows.columns)
+    for column in columns:
+        without = made if column not in rows.columns else made.filter(~pl.col(column))
+        if without.height:
+            months = sorted(without["month_id"].to_list())
+            raise MissingMonthsError(
+                f"{table} of {calendar.describe_months(months)} has no column {column}: it was made before the "
+                "queryset had it, or its transforms leave nothing. Make these months again with:\n"
+                f"  dagster asset materialize --select {table} --partition-range "
+                f"{calendar.to_key(months[0])}...{calendar.to_key(months[-1])}"
+            )
 
 
 def model_files(artifact: pl.DataFrame) -> dict[str, bytes]:

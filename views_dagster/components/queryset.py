@@ -23,7 +23,7 @@ from views_dagster.components.catalogue import (
 from views_dagster.components.checks import Evaluate, suite_checks
 from views_dagster.components.metadata import frame_head, named_numbers
 from views_dagster.components.scaffolding import QuerysetScaffolder
-from views_dagster.components.source import Source
+from views_dagster.components.source import Source, readers_in_force
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import InputDriftSettings
@@ -50,8 +50,15 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
     attributes_type = QuerysetAttributes
     room = "features"
 
+    def is_present(self, context: dg.ComponentLoadContext, system: Path) -> bool:
+        """Whether this deployment has every source that it names, of those that the catalogue has."""
+        absent = entries(context, system, "sources", Source).keys() - readers_in_force(context, system).keys()
+        return not absent & self.attributes.sources
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The feature asset and the checks of the newest month."""
+        """The feature asset and the checks of the newest month; nothing where a source is absent here."""
+        if not self.is_present(context, system_folder(context)):
+            return dg.Definitions()
         queryset = self.attributes
         readers = self._readers(context)
         key = dg.AssetKey(["features", context.path.name])
@@ -96,8 +103,7 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
         return check
 
     def _readers(self, context: dg.ComponentLoadContext) -> Mapping[str, Reader]:
-        system: Path = system_folder(context)
-        known = {name: source.reader(name) for name, source in entries(context, system, "sources", Source).items()}
+        known = readers_in_force(context, system_folder(context))
         try:
             querysets.check(self.attributes, known)
         except QuerysetError as error:

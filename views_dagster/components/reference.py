@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from views_dagster.components.blocks import CHOICES, resolved
-from views_dagster.components.loading import rooms
+from views_dagster.components.loading import KINDS_MODULE, rooms
 from views_dagster.components.scaffolding import inline
 
 Schema = Mapping[str, Any]
@@ -15,7 +15,7 @@ Schema = Mapping[str, Any]
 
 def learner_reference() -> str:
     """Markdown: what each kind of learner is, and a table of the settings of learners and of the blocks inside them."""
-    root = rooms()["models"].attributes_type.model_json_schema()
+    root = rooms()["models"][f"{KINDS_MODULE}.ForecastModel"].attributes_type.model_json_schema()
     kinds = resolved(root["properties"]["learner"], root)[CHOICES]
     blocks = {kind: resolved(kinds[kind], root) for kind in sorted(kinds)}
     summaries = [

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from views_dagster.components.blocks import CHOICES, CatalogueError, resolved
 from views_dagster.components.catalogue import entry_file
-from views_dagster.components.loading import ENTRY_FILE, entry_problems, rooms
+from views_dagster.components.loading import ENTRY_FILE, KINDS_MODULE, entry_problems, rooms
 from views_dagster.names import malformed, nearest
 
 Settings = dict[str, Any]
@@ -62,7 +62,7 @@ class EntryScaffolder(dg.Scaffolder[P], Generic[P]):
                 if made.is_dir() and not any(made.iterdir()):
                     made.rmdir()
             raise click.ClickException(str(error)) from None
-        schema = rooms()[self.room].attributes_type.model_json_schema()
+        schema = rooms()[self.room][request.type_name].attributes_type.model_json_schema()
         lines = [f"type: {request.type_name}", "attributes:", *setting_lines(schema, schema, settings)]
         (folder / ENTRY_FILE).write_text("\n".join(lines) + "\n")
         if text := self.readme(folder.name, settings):
@@ -74,7 +74,8 @@ class EntryScaffolder(dg.Scaffolder[P], Generic[P]):
             raise CatalogueError(
                 f"name the entry <system>/{self.room}/<name>, for example conflict/{self.room}/my_name"
             )
-        if problem := malformed(folder.name, adjective_noun=rooms()[self.room].adjective_noun):
+        adjective_noun = any(kind.adjective_noun for kind in rooms()[self.room].values())
+        if problem := malformed(folder.name, adjective_noun=adjective_noun):
             raise CatalogueError(problem)
         taken = [path for path in folder.parents[2].glob(f"*/*/{folder.name}") if path != folder]
         if taken:
@@ -143,7 +144,7 @@ class ModelScaffolder(EntryScaffolder[ModelParameters]):
         queryset = _chosen("queryset", given.features, querysets)
         target = given.target or next(iter(queryset["targets"]))
         _chosen("target", target, queryset["targets"])
-        schema = rooms()[self.room].attributes_type.model_json_schema()
+        schema = rooms()[self.room][f"{KINDS_MODULE}.ForecastModel"].attributes_type.model_json_schema()
         learners = resolved(schema["properties"]["learner"], schema)[CHOICES]
         _chosen("learner", given.learner, learners)
         return {
@@ -205,6 +206,75 @@ class EnsembleScaffolder(EntryScaffolder[EnsembleParameters]):
         )
 
 
+class ReconciliationParameters(Parameters):
+    """Options of a new reconciliation."""
+
+    cells: str = Field(description="Model or ensemble of the cells.")
+    parents: str = Field(description="Model or ensemble of the units that hold the cells.")
+
+
+class ReconciliationScaffolder(EntryScaffolder[ReconciliationParameters]):
+    """A forecast of cells scaled to one of the units that hold them."""
+
+    parameters, room = ReconciliationParameters, "ensembles"
+
+    def settings(self, name: str, system: Path, given: ReconciliationParameters) -> Settings:
+        """The two forecasts given."""
+        known = {**neighbours(system, "models"), **neighbours(system, "ensembles")}
+        cells = _chosen("model or ensemble", given.cells, known)
+        _chosen("model or ensemble", given.parents, known)
+        return {
+            "description": "What it is, in a sentence or two.",
+            "cells": given.cells,
+            "parents": given.parents,
+            "draws": cells["draws"],
+            "maturity": "candidate",
+        }
+
+    def readme(self, name: str, settings: Settings) -> str:
+        """What a reader of the catalogue wants to know of a reconciliation."""
+        return _README.format(
+            name=name,
+            sections=f"## Cells and totals\n\nShares from `{settings['cells']}`, totals from `{settings['parents']}`. "
+            "Why these two.\n",
+        )
+
+
+class ExternalParameters(Parameters):
+    """Options of a new forecast from elsewhere."""
+
+    path: str | None = Field(default=None, description="The file, with {month} where the month stands.")
+    features: str | None = Field(default=None, description="Queryset whose units and targets it is held to.")
+    target: str | None = Field(default=None, description="Name of one of the queryset's targets.")
+
+
+class ExternalScaffolder(EntryScaffolder[ExternalParameters]):
+    """A forecast that arrives as a file, which need not be there to load."""
+
+    parameters, room = ExternalParameters, "models"
+
+    def settings(self, name: str, system: Path, given: ExternalParameters) -> Settings:
+        """The file, queryset and target given, or the first of each."""
+        querysets = neighbours(system, "features")
+        queryset = _chosen("queryset", given.features, querysets)
+        target = given.target or next(iter(queryset["targets"]))
+        _chosen("target", target, queryset["targets"])
+        return {
+            "description": "Whose forecast it is, in a sentence or two.",
+            "path": given.path or f"data/forecasts/{name}/{{month}}.parquet",
+            "features": given.features or next(iter(querysets)),
+            "target": target,
+            "maturity": "candidate",
+        }
+
+    def readme(self, name: str, settings: Settings) -> str:
+        """What a reader of the catalogue wants to know of a forecast from elsewhere."""
+        return _README.format(
+            name=name,
+            sections=f"## Source\n\n`{settings['path']}`. Who makes it, when it arrives, and under which licence.\n",
+        )
+
+
 _README = """# {name}
 
 What it is, in two sentences.
@@ -223,13 +293,13 @@ units: which months, and where it was worst. The backtest in the artifact's meta
 
 def neighbours(system: Path, room: str) -> dict[str, Settings]:
     """Settings of the sound entries of a room, by name, defaults included."""
-    kind = rooms()[room]
+    kinds = rooms()[room]
     found: dict[str, Settings] = {}
     for path in sorted((system / room).glob(f"*/{ENTRY_FILE}")):
         file = entry_file(path)
-        if not entry_problems(file, kind):
+        if not entry_problems(file, room, kinds):
             written = file.value["attributes"]
-            fields = kind.attributes_type.model_fields.items()
+            fields = kinds[file.value["type"]].attributes_type.model_fields.items()
             found[path.parent.name] = {name: written.get(name, field.default) for name, field in fields}
     return found
 

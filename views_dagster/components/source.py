@@ -1,6 +1,7 @@
 """`Source`: one raw table, read by one of several kinds of reader."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -17,6 +18,7 @@ from views_dagster.components.catalogue import (
     CatalogueEntry,
     configured_readers,
     digest_of,
+    entries,
     month_range,
     system_folder,
 )
@@ -44,21 +46,19 @@ class SourceAttributes(Attributes):
 class Source(CatalogueEntry[SourceAttributes]):
     """A raw table, `raw/<name>`: one partition a month, earlier vintages kept.
 
-    A deployment may put another reader in place of the catalogue's, see `configured_readers`.
+    A deployment may put another reader in place of the catalogue's, see `readers_in_force`.
     """
 
     attributes_type = SourceAttributes
     room = "sources"
 
-    def reader(self, name: str) -> Reader:
-        """The reader in force for this deployment."""
-        return configured_readers().get(name, self.attributes.reader)
-
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The raw asset and, where its reader offers columns, the checks of the newest month."""
+        """The raw asset and, where its reader offers columns, the checks; nothing where it has no reader here."""
         name = context.path.name
-        reader = self.reader(name)
-        key = dg.AssetKey(["raw", name])
+        readers = readers_in_force(context, system_folder(context))
+        if name not in readers:
+            return dg.Definitions()
+        reader, key = readers[name], dg.AssetKey(["raw", name])
 
         @dg.asset(
             key=key,
@@ -105,6 +105,23 @@ class Source(CatalogueEntry[SourceAttributes]):
             return check_input(panel.collect(), month, settings, columns=sorted(reader.columns(level)))
 
         return check
+
+
+def readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str, Reader]:
+    """The readers of a system's sources in this deployment, by name.
+
+    A deployment's own readers (`configured_readers`) replace the catalogue's. Where one of them says which units there
+    are, an invented world's readers that are left would speak of other units: those sources are absent, and with them
+    everything that is made from them.
+    """
+    configured = configured_readers()
+    catalogue = {name: source.attributes.reader for name, source in entries(context, system, "sources", Source).items()}
+    real = any(configured[name].lists_units and not configured[name].invented for name in catalogue.keys() & configured)
+    return {
+        name: configured.get(name, reader)
+        for name, reader in catalogue.items()
+        if name in configured or not (real and reader.invented)
+    }
 
 
 def _with_zeros(panel: pl.LazyFrame) -> pl.LazyFrame:

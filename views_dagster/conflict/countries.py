@@ -186,8 +186,3 @@ class Countries(Reader):
 
     def _recoded(self, *columns: str) -> pl.Expr:
         return pl.col(columns).replace(dict(self.recode))
-
-
-def outside_states(units: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `units` (`month_id`, `unit_id`, ...) whose unit is no state in that month, so lost in a panel."""
-    return units.join(states.select(*KEYS), on=KEYS, how="anti")

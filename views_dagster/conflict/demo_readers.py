@@ -12,18 +12,20 @@ from views_dagster.calendar import from_date, year_month
 from views_dagster.conflict.demo_covariates import COLUMNS, CovariateTable, country_years
 from views_dagster.conflict.demo_geography import WORLD_LAST
 from views_dagster.conflict.demo_world import demo_countries, demo_events, require_covered
-from views_dagster.conflict.ucdp_events import EventReader, month_of, require_every_month, to_event_months
+from views_dagster.conflict.event_reader import EventReader
+from views_dagster.conflict.ucdp_events import month_of, require_every_month, to_event_months
 from views_dagster.errors import QuerysetError
 from views_dagster.panel import KEYS
 from views_dagster.sources.base import RawMonths, Reader
 
 
-def _latest_month() -> int:
+def demo_latest_month() -> int:
     """The last complete month of today's calendar, which is what the demo world has published."""
     return min(from_date(date.today()) - 1, WORLD_LAST)
 
 
-def _provenance(seed: int) -> dict[str, str]:
+def demo_provenance(seed: int) -> dict[str, str]:
+    """Where rows of the demo world come from."""
     return {"demo world": f"synthetic, seed {seed}"}
 
 
@@ -48,14 +50,14 @@ class DemoEvents(EventReader):
         touching = demo_events(self.seed).filter(pl.col("month_id") <= last, month_of(pl.col("date_end")) >= first)
         rows = to_event_months(touching, dating=self.dating).filter(pl.col("month_id").is_between(first, last))
         require_every_month(rows, first, last, origin="the demo world")
-        return RawMonths(frame=rows, provenance=_provenance(self.seed))
+        return RawMonths(frame=rows, provenance=demo_provenance(self.seed))
 
     @property
     def invented(self) -> bool:
         return True
 
     def latest_month(self) -> int:
-        return _latest_month()
+        return demo_latest_month()
 
 
 class DemoCountries(Reader):
@@ -81,7 +83,7 @@ class DemoCountries(Reader):
         """
         require_covered(first, last)
         frame = demo_countries(self.seed).filter(pl.col("month_id").is_between(first, last))
-        return RawMonths(frame=frame, provenance=_provenance(self.seed))
+        return RawMonths(frame=frame, provenance=demo_provenance(self.seed))
 
     def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
         _require_cm("countries", level)
@@ -96,7 +98,7 @@ class DemoCountries(Reader):
         return True
 
     def latest_month(self) -> int:
-        return _latest_month()
+        return demo_latest_month()
 
 
 class DemoYearTable(Reader):
@@ -135,7 +137,7 @@ class DemoYearTable(Reader):
             .select(*KEYS, *COLUMNS[self.table])
             .sort(*KEYS)
         )
-        return RawMonths(frame=rows, provenance=_provenance(self.seed))
+        return RawMonths(frame=rows, provenance=demo_provenance(self.seed))
 
     def newest_year(self, month_id: int) -> int:
         """The newest year whose values are published by the end of the month, as `YearTable` has it."""
@@ -151,4 +153,4 @@ class DemoYearTable(Reader):
         return True
 
     def latest_month(self) -> int:
-        return _latest_month()
+        return demo_latest_month()

@@ -11,8 +11,8 @@ import polars as pl
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from views_dagster.calendar import from_date, to_key, year_month
+from views_dagster.conflict.event_reader import EventReader
 from views_dagster.conflict.ucdp_client import UcdpClient
-from views_dagster.conflict.ucdp_events import EventReader
 from views_dagster.conflict.ucdp_releases import Release, coverage_of, event_months, require_coverage
 from views_dagster.errors import SourceError
 from views_dagster.sources.base import RawMonths

@@ -4,16 +4,13 @@ Files, the API and the demo world pass their events through here; where events c
 Format and units: UCDP Georeferenced Event Dataset codebook (Sundberg & Melander 2013).
 """
 
-from abc import ABC
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import polars as pl
-from pydantic import Field
 
 from views_dagster.calendar import describe_months
-from views_dagster.errors import QuerysetError, SourceError
-from views_dagster.sources.base import Reader
+from views_dagster.errors import SourceError
 from views_dagster.sources.columns import month_id_from, typed
 
 EVENT_SCHEMA: Final[Mapping[str, pl.DataType]] = {
@@ -50,13 +47,14 @@ EVENT_MONTH_SCHEMA: Final[Mapping[str, pl.DataType]] = {
 VIOLENCE: Final[Mapping[str, int]] = {"sb": 1, "ns": 2, "os": 3}
 """Short names of `type_of_violence`: state-based, non-state, one-sided."""
 
+LONGEST_DAYS: Final = 2 * 366
+"""GED dates events within a year or little more; a later end is a mistyped year, which would spread deaths thin."""
+
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"country_id": ("country_id", "gwno")}
 Dating = Literal["split_by_day", "start"]
 
-_UNIT_COLUMN: Final[Mapping[str, str]] = {"cm": "country_id"}
-_MEASURES: Final = tuple(f"{violence}_{name}" for violence in VIOLENCE for name in (*DEATHS, "count"))
 # Parts of an event are whole multiples of 2^-20 of a death: float64 adds them without rounding, in any order.
-_GRAIN_BITS: Final = 20
+GRAIN_BITS: Final = 20
 
 
 def month_of(date: pl.Expr) -> pl.Expr:
@@ -126,8 +124,8 @@ def clean(
         the counts.
 
     Raises:
-        SourceError: null in a required column; an unknown type_of_violence or country_id; negative deaths; coordinates
-            off the globe; one id with differing content. Names the ids.
+        SourceError: null in a required column; an unknown type_of_violence, where_prec or country_id; negative deaths;
+            coordinates off the globe; one id with differing content. Names the ids.
     """
     for name in REQUIRED:
         _refuse(events, pl.col(name).is_null(), f"have no {name}", origin=origin)
@@ -135,8 +133,10 @@ def clean(
         f"have a type_of_violence other than {', '.join(f'{n} ({s})' for s, n in VIOLENCE.items())}": ~pl.col(
             "type_of_violence"
         ).is_in(list(VIOLENCE.values())),
+        "have a where_prec other than 1..7": ~pl.col("where_prec").is_between(1, 7),
         "have a country_id that is no Gleditsch-Ward number (1..999)": ~pl.col("country_id").is_between(1, 999),
         "have negative deaths": pl.min_horizontal(DEATHS) < 0,
+        f"end more than {LONGEST_DAYS} days after they start": _days_between("date_start", "date_end") > LONGEST_DAYS,
         "lie off the globe": ~(pl.col("latitude").is_between(-90, 90) & pl.col("longitude").is_between(-180, 180)),
     }
     for problem, where in refused.items():
@@ -221,8 +221,8 @@ def _days_between(start: str, end: str | pl.Expr) -> pl.Expr:
 def _part(amount: pl.Expr, elapsed: str) -> pl.Expr:
     """What falls on the event's first `elapsed` days, rounded down to the grain; such values' differences are exact."""
     days = pl.col("days")
-    grains = (amount % days * pl.col(elapsed) * 2**_GRAIN_BITS) // days
-    return (amount // days * pl.col(elapsed)).cast(pl.Float64) + grains.cast(pl.Float64) / 2**_GRAIN_BITS
+    grains = (amount % days * pl.col(elapsed) * 2**GRAIN_BITS) // days
+    return (amount // days * pl.col(elapsed)).cast(pl.Float64) + grains.cast(pl.Float64) / 2**GRAIN_BITS
 
 
 def require_every_month(rows: pl.DataFrame, first: int, last: int, *, origin: str) -> None:
@@ -233,48 +233,3 @@ def require_every_month(rows: pl.DataFrame, first: int, last: int, *, origin: st
             f"{origin} has not one event in {describe_months(absent)}, although it should cover it; "
             "check that it is complete"
         )
-
-
-class EventReader(Reader, ABC):
-    """Base of the readers whose rows are event-months (`EVENT_MONTH_SCHEMA`); a unit-month without one saw nothing."""
-
-    dating: Dating = Field(
-        default="split_by_day",
-        description="An event that spans months is split evenly by day, or dated by its start.",
-    )
-
-    @property
-    def row_keys(self) -> Sequence[str]:
-        return ("month_id", "id")
-
-    @property
-    def absent_is_zero(self) -> bool:
-        return True
-
-    def columns(self, level: str) -> frozenset[str]:
-        """`{sb,ns,os}_{best,low,high}`, deaths, and `{sb,ns,os}_count`, events that touch the month.
-
-        Raises:
-            QuerysetError: events are not offered at `level`.
-        """
-        _unit_column(level)
-        return frozenset(_MEASURES)
-
-    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
-        """Sums by month and unit: `month_id`, `unit_id`, deaths as Float64, counts as Int64.
-
-        Raises:
-            QuerysetError: events are not offered at `level`.
-        """
-        unit = _unit_column(level)
-        of_type = {violence: pl.col("type_of_violence") == code for violence, code in VIOLENCE.items()}
-        return raw.group_by("month_id", pl.col(unit).cast(pl.Int64).alias("unit_id")).agg(
-            *(pl.col(name).filter(of_type[v]).sum().alias(f"{v}_{name}") for v in VIOLENCE for name in DEATHS),
-            *(of_type[v].sum().cast(pl.Int64).alias(f"{v}_count") for v in VIOLENCE),
-        )
-
-
-def _unit_column(level: str) -> str:
-    if level not in _UNIT_COLUMN:
-        raise QuerysetError(f"events are offered at level {', '.join(_UNIT_COLUMN)}, not {level}")
-    return _UNIT_COLUMN[level]

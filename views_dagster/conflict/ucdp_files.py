@@ -9,7 +9,8 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from views_dagster.calendar import month_id_of, year_month
-from views_dagster.conflict.ucdp_events import VIOLENCE, EventReader, clean, normalise, published_columns
+from views_dagster.conflict.event_reader import EventReader
+from views_dagster.conflict.ucdp_events import VIOLENCE, clean, normalise, published_columns
 from views_dagster.conflict.ucdp_releases import (
     Coverage,
     Release,

@@ -18,6 +18,9 @@ from views_dagster.conflict.ucdp_events import Dating, clean, month_of, require_
 from views_dagster.errors import SourceError
 
 GED_FIRST_MONTH: Final = month_id_of(1989, 1)
+FEW: Final = 20
+MOST_EARLIER: Final = 0.25
+"""Share of a Candidate release's events that may have happened before its months; a few in a hundred do."""
 
 _RANGE = re.compile(r"(?<!\d)(\d{2})[._](\d{2})[._](\d{2})[._](\d{2})(?!\d)")
 _MONTHLY = re.compile(r"(?<!\d)(\d{2})[._]([09])[._](\d{1,2})(?!\d)")
@@ -108,12 +111,13 @@ def event_months(
     Returns:
         Rows of `EVENT_MONTH_SCHEMA`, sorted by month and id; counts of events that start in the requested months: those
         of `clean`, `superseded_events` (left out as above), `late_events` (in a Candidate release after that of their
-        own month, kept) and `ends_after_release` (kept).
+        own month, kept) and `ends_after_release` (kept); and `events_of_earlier_months` in the Candidate releases of
+        the requested months.
 
     Raises:
         SourceError: a month that no release covers or in which nothing happened; two releases with equal coverage; an
-            event that starts outside an annual release's years or after a Candidate release's month; what `clean`
-            refuses.
+            event that starts outside an annual release's years, after a Candidate release's month or before 1989; a
+            Candidate release much of which starts before its months; what `clean` refuses.
     """
     require_coverage([release.coverage for release in releases], first, last)
     ranked = sorted(releases, key=lambda release: release.coverage.rank)
@@ -150,14 +154,22 @@ def _check_dates(events: pl.DataFrame, release: Release, first: int, last: int) 
     coverage, month = release.coverage, pl.col("month_id")
     before = month < coverage.first
     covered = describe_months(range(coverage.first, coverage.last + 1))
-    outside = events.filter((month > coverage.last) | (before & coverage.annual))
+    outside = events.filter((month > coverage.last) | (before & coverage.annual) | (month < GED_FIRST_MONTH))
     if outside.height:
         ids = ", ".join(map(str, outside["id"].head(5)))
         raise SourceError(
             f"{release.origin}: {outside.height} events start outside {covered}, "
             f"which the release covers: id {ids}; check that it is the release its name says"
         )
+    early = events.filter(before).height
+    if early > max(FEW, MOST_EARLIER * events.height):
+        raise SourceError(
+            f"{release.origin}: {early} of {events.height} events start before {covered}, which the release covers; "
+            "late reports are few: check the years of their dates"
+        )
+    asked = coverage.first <= last and coverage.last >= first
     requested = events.filter(month.is_between(first, last))
-    return requested.select(
+    counts: dict[str, int] = requested.select(
         late_events=before.sum(), ends_after_release=(month_of(pl.col("date_end")) > coverage.last).sum()
     ).row(0, named=True)
+    return counts | {"events_of_earlier_months": early if asked else 0}

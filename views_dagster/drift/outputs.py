@@ -31,7 +31,7 @@ _WORST = 5
 def check_output_validity(
     forecast: pl.DataFrame,
     month: int,
-    history: pl.DataFrame,
+    history: pl.DataFrame | pl.LazyFrame,
     settings: OutputValiditySettings | None = None,
     *,
     units: Sequence[int],
@@ -46,7 +46,8 @@ def check_output_validity(
     Args:
         forecast: columns of `FORECAST_SCHEMA`, rows as they are stored; they need not be valid.
         month: month id of the forecast, its last observed month.
-        history: `month_id` and a column named after the forecast's target; later months and nulls are left out.
+        history: `month_id` and a column named after the forecast's target; later months and nulls are left out. Of a
+            lazy frame only the largest value is read.
         settings: thresholds; the defaults where None.
         units, steps: what the forecast must cover, each pair once.
         draws: how many draws each row must have; where None, as many as most rows have.
@@ -69,18 +70,20 @@ def check_output_validity(
     high = settings.high_means_multiple * max(largest, settings.bound_floor)
     rows = _row_figures(forecast)
     expected_draws = draws if draws is not None else _most_common(rows["draws"])
-    absent = _absent(forecast, units, steps)
-    expectations = list(_on_coverage(month, units, steps))
-    if rows.height:
-        expectations += _on_values(settings, expected_draws, bound, high)
-    outcomes = validate({"forecast": rows}, expectations)
+    absent, coverage = _coverage(rows, units, steps)
+    by_unit = _by_unit(rows)
+    outcomes = validate(
+        {"labels": _labels(forecast), "coverage": coverage, "units": by_unit},
+        [*_on_coverage(month), *_on_values(by_unit, settings, expected_draws, bound, high)],
+    )
+    note = "not evaluated: no row is finite" if rows.height else "not evaluated: the forecast has no rows"
 
     figures: dict[str, dict[str, float]] = {
         "labels": {"rows": float(rows.height)},
         "complete": {
             "rows": float(rows.height),
             "rows_due": float(len(units) * len(steps)),
-            "rows_absent": float(absent.height),
+            **{f"rows_{problem}": float(count) for problem, count in coverage.iter_rows()},
         },
         "draw_count": _range_of(rows["draws"], "fewest_draws", "most_draws"),
         "finite": {"rows_not_finite": float(rows["not_finite"].sum())},
@@ -114,37 +117,36 @@ def check_output_validity(
             figures[name],
             thresholds.get(name, {}),
             worst.get(name, pl.DataFrame()).head(_WORST),
-            "" if name in outcomes else "not evaluated: the forecast has no rows",
+            "" if name in outcomes else note,
         )
         for name, info in VALIDITY_CHECKS.items()
     ]
 
 
-def largest_observed(history: pl.DataFrame, target: str, month: int) -> float:
+def largest_observed(history: pl.DataFrame | pl.LazyFrame, target: str, month: int) -> float:
     """The largest finite value of the column `target` in months up to `month`; 0 where there is none.
 
     Raises:
         PanelError: the history has no column of the target.
     """
-    if target not in history.columns:
-        raise PanelError(f"the history has no column {target}, which is forecast; it has {', '.join(history.columns)}")
-    observed = history.filter(pl.col("month_id") <= month)[target].cast(pl.Float64)
-    largest = observed.filter(observed.is_finite()).max()
-    return float(largest) if isinstance(largest, (int, float)) else 0.0
+    names = history.collect_schema().names()
+    if target not in names:
+        raise PanelError(f"the history has no column {target}, which is forecast; it has {', '.join(names)}")
+    observed = pl.col(target).cast(pl.Float64)
+    seen = history.lazy().filter(pl.col("month_id") <= month).select(observed.filter(observed.is_finite()).max())
+    largest = seen.collect().item()
+    return float(largest) if largest is not None else 0.0
 
 
 def _row_figures(forecast: pl.DataFrame) -> pl.DataFrame:
     """One row a forecast row. Magnitudes of rows that are not finite are null: `finite` alone speaks of those."""
     draws, mean = pl.col("draws"), pl.col("mean").cast(pl.Float64)
-    bad_draws = draws.list.eval(pl.element().is_finite().not_().fill_null(True)).list.any().fill_null(False)
+    bad_draws = pl.lit(False)
+    flat = forecast["draws"].explode(empty_as_null=False, keep_nulls=False)
+    if flat.null_count() or not flat.is_finite().all():
+        bad_draws = draws.list.eval(pl.element().is_finite().not_().fill_null(True)).list.any().fill_null(False)
     rows = forecast.select(
-        "month_id",
-        "unit_id",
-        "step",
-        "model",
-        "level",
-        "target",
-        late=pl.col("target_month").cast(pl.Int64) - pl.col("month_id") - pl.col("step").cast(pl.Int64),
+        pl.col("unit_id", "step").cast(pl.Int64),
         draws=draws.list.len().cast(pl.Float64),
         not_finite=(bad_draws | mean.is_finite().not_().fill_null(True)).cast(pl.Float64),
         mean=mean,
@@ -158,41 +160,74 @@ def _row_figures(forecast: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _absent(forecast: pl.DataFrame, units: Sequence[int], steps: Sequence[int]) -> pl.DataFrame:
+def _labels(forecast: pl.DataFrame) -> pl.DataFrame:
+    """The distinct labels of the rows: one row where they are right, with `late` 0 and none of its labels `unknown`."""
+    late = pl.col("target_month").cast(pl.Int64) - pl.col("month_id") - pl.col("step").cast(pl.Int64)
+    labels = forecast.select("month_id", "model", "level", "target", late=late).unique()
+    return labels.select("month_id", "late", unknown=pl.sum_horizontal(pl.all().is_null()).cast(pl.Float64))
+
+
+def _coverage(rows: pl.DataFrame, units: Sequence[int], steps: Sequence[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The (unit, step) pairs due that are absent, and how many are `absent`, `unexpected` and `repeated`."""
+    keys = ["unit_id", "step"]
     due = pl.DataFrame({"unit_id": units}, schema={"unit_id": pl.Int64}).join(
         pl.DataFrame({"step": steps}, schema={"step": pl.Int64}), how="cross"
     )
-    return due.join(forecast.select(pl.col("unit_id", "step").cast(pl.Int64)), on=["unit_id", "step"], how="anti")
+    there = rows.select(keys).unique()
+    absent = due.join(there, on=keys, how="anti")
+    counts = {
+        "absent": absent.height,
+        "unexpected": there.height - (due.height - absent.height),
+        "repeated": rows.height - there.height,
+    }
+    return absent, pl.DataFrame({"problem": list(counts), "rows": list(counts.values())})
 
 
-def _on_coverage(month: int, units: Sequence[int], steps: Sequence[int]) -> Iterator[Expected]:
-    def expect(check: str, expectation: str, **arguments: object) -> Expected:
-        return Expected(check, "forecast", expectation, arguments, "error")
-
-    yield expect("labels", "ExpectTableRowCountToBeBetween", min_value=1)
-    yield expect("labels", "ExpectColumnValuesToBeInSet", column="month_id", value_set=[month])
-    yield expect("labels", "ExpectColumnValuesToBeInSet", column="late", value_set=[0])
-    for name in ("month_id", "late", "model", "level", "target"):
-        yield expect("labels", "ExpectColumnValuesToNotBeNull", column=name)
-    for name in ("model", "level", "target"):
-        yield expect("labels", "ExpectColumnUniqueValueCountToBeBetween", column=name, max_value=1)
-    yield expect("complete", "ExpectTableRowCountToEqual", value=len(units) * len(steps))
-    yield expect("complete", "ExpectCompoundColumnsToBeUnique", column_list=["unit_id", "step"])
-    yield expect("complete", "ExpectColumnDistinctValuesToEqualSet", column="unit_id", value_set=list(units))
-    yield expect("complete", "ExpectColumnDistinctValuesToEqualSet", column="step", value_set=list(steps))
+def _by_unit(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row a unit, with the worst of its rows; `without_draws` counts rows that have no list of them."""
+    return rows.group_by("unit_id").agg(
+        pl.col("draws").is_null().sum().alias("without_draws"),
+        pl.col("draws").min().alias("fewest_draws"),
+        pl.col("draws").max().alias("most_draws"),
+        pl.col("not_finite").sum(),
+        pl.col("lowest").min(),
+        pl.col("highest", "mean", "gap").max(),
+    )
 
 
-def _on_values(settings: OutputValiditySettings, draws: int, bound: float, high: float) -> Iterator[Expected]:
-    def between(check: str, column: str, severity: Severity = "error", **limits: float) -> Expected:
-        return Expected(check, "forecast", "ExpectColumnValuesToBeBetween", {"column": column, **limits}, severity)
+def _on_coverage(month: int) -> Iterator[Expected]:
+    def expect(check: str, batch: str, expectation: str, **arguments: object) -> Expected:
+        return Expected(check, batch, expectation, arguments, "error")
 
-    yield Expected("draw_count", "forecast", "ExpectColumnValuesToNotBeNull", {"column": "draws"}, "error")
-    yield between("draw_count", "draws", min_value=max(draws, 1), max_value=max(draws, 1))
-    yield between("finite", "not_finite", max_value=0)
-    yield between("non_negative", "lowest", min_value=0)
-    yield between("mean_of_draws", "gap", max_value=settings.mean_tolerance)
-    yield between("bound", "highest", max_value=bound)
-    yield between("high_means", "mean", "warning", max_value=high)
+    yield expect("labels", "labels", "ExpectTableRowCountToEqual", value=1)
+    yield expect("labels", "labels", "ExpectColumnValuesToBeInSet", column="month_id", value_set=[month])
+    yield expect("labels", "labels", "ExpectColumnValuesToBeInSet", column="late", value_set=[0])
+    yield expect("labels", "labels", "ExpectColumnValuesToBeInSet", column="unknown", value_set=[0])
+    yield expect("complete", "coverage", "ExpectColumnMaxToBeBetween", column="rows", max_value=0)
+
+
+def _on_values(
+    units: pl.DataFrame, settings: OutputValiditySettings, draws: int, bound: float, high: float
+) -> Iterator[Expected]:
+    due = max(draws, 1)
+    limits: tuple[tuple[str, str, Severity, float], ...] = (
+        ("draw_count", "without_draws", "error", 0),
+        ("draw_count", "most_draws", "error", due),
+        ("finite", "not_finite", "error", 0),
+        ("mean_of_draws", "gap", "error", settings.mean_tolerance),
+        ("bound", "highest", "error", bound),
+        ("high_means", "mean", "warning", high),
+    )
+    floors = (("draw_count", "fewest_draws", due), ("non_negative", "lowest", 0))
+    # A column is empty where no row is finite; that is for `finite` to say.
+    for check, column, severity, most in limits:
+        if units[column].count():
+            arguments = {"column": column, "max_value": most}
+            yield Expected(check, "units", "ExpectColumnMaxToBeBetween", arguments, severity)
+    for check, column, least in floors:
+        if units[column].count():
+            arguments = {"column": column, "min_value": least}
+            yield Expected(check, "units", "ExpectColumnMinToBeBetween", arguments, "error")
 
 
 def _most_common(draws: pl.Series) -> int:

@@ -1,7 +1,8 @@
 """The self-test: good data, perturbed once for each check, must make that check fire and no other.
 
 The data are made here and hold what real tables hold: zero-inflated counts, an indicator, a yearly index, a constant, a
-column with gaps. Run it with the thresholds of production to see what they would still catch.
+column with gaps. A second world is a lattice (`drift/lattice_world.py`), for checks that must see as much in many units
+that are almost all zero. Run it with the thresholds of production to see what they would still catch.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import polars as pl
 
+from views_dagster.drift import lattice_world
 from views_dagster.drift.changes import check_output_drift
 from views_dagster.drift.inputs import check_input
 from views_dagster.drift.outputs import check_output_validity
@@ -27,6 +29,7 @@ COUNTS: Final = tuple(f"events_{i}" for i in range(1, 9))
 TARGET: Final = COUNTS[0]
 
 Suite = Literal["input", "validity", "drift"]
+World = Literal["units", "lattice"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Perturbation:
     check: str
     fault: str
     apply: Callable[[pl.DataFrame], pl.DataFrame]
+    world: World = "units"
 
 
 def good_window() -> pl.DataFrame:
@@ -72,7 +76,7 @@ def good_forecast(origin: int = MONTH) -> pl.DataFrame:
 
 
 def perturbations() -> list[Perturbation]:
-    """One fault for each check of the three suites."""
+    """One fault for each check of the three suites, and those of the lattice."""
     now = pl.col("month_id") == MONTH
     columns = [name for name in good_window().columns if name not in ("month_id", "unit_id")]
 
@@ -134,6 +138,10 @@ def perturbations() -> list[Perturbation]:
         Perturbation("input", "ks_distance", "one column mostly in its upper half", newest("growth", higher)),
         *_validity_faults(),
         *_drift_faults(),
+        *(
+            Perturbation(suite, check, fault, apply, "lattice")
+            for suite, check, fault, apply in lattice_world.faults(MONTH)
+        ),
     ]
 
 
@@ -193,26 +201,37 @@ def self_test(
     """Run the suites on good data and on every perturbation of it.
 
     Returns:
-        One row a perturbation and, first, one a suite on good data (`check` null): `suite`, `check`, `fault`, `fired`
-        (the checks that failed, comma separated), `passed` (whether exactly the meant check failed; none on good data).
+        One row a perturbation and, first, one a suite and world on good data (`check` null): `world`, `suite`, `check`,
+        `fault`, `fired` (the checks that failed, comma separated), `passed` (whether exactly the meant check failed;
+        none on good data).
     """
 
-    def results(suite: Suite, change: Callable[[pl.DataFrame], pl.DataFrame]) -> list[CheckResult]:
-        if suite == "input":
-            return check_input(change(good_window()), MONTH, inputs)
-        forecast = change(good_forecast())
-        if suite == "drift":
-            return check_output_drift(forecast, good_forecast(MONTH - 1), drift)
+    def results(trial: Perturbation) -> list[CheckResult]:
+        lattice = trial.world == "lattice"
+        if trial.suite == "input":
+            window = lattice_world.good_window(MONTH) if lattice else good_window()
+            return check_input(trial.apply(window), MONTH, inputs)
+        made = lattice_world.good_forecast if lattice else good_forecast
+        forecast = trial.apply(made(MONTH))
+        if trial.suite == "drift":
+            return check_output_drift(forecast, made(MONTH - 1), drift)
         history, units = good_window(), range(1, UNITS + 1)
         return check_output_validity(forecast, MONTH, history, validity, units=units, steps=STEPS, draws=DRAWS)
 
-    suites: tuple[Suite, ...] = ("input", "validity", "drift")
-    good = [Perturbation(suite, "", "none", lambda frame: frame) for suite in suites]
+    good: tuple[tuple[World, Suite], ...] = (
+        ("units", "input"),
+        ("units", "validity"),
+        ("units", "drift"),
+        ("lattice", "input"),
+        ("lattice", "drift"),
+    )
+    trials = [Perturbation(suite, "", "none", lambda frame: frame, world) for world, suite in good]
     rows = []
-    for trial in [*good, *perturbations()]:
-        fired = [result.name for result in results(trial.suite, trial.apply) if not result.passed]
+    for trial in [*trials, *perturbations()]:
+        fired = [result.name for result in results(trial) if not result.passed]
         rows.append(
             {
+                "world": trial.world,
                 "suite": trial.suite,
                 "check": trial.check or None,
                 "fault": trial.fault,

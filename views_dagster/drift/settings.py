@@ -74,6 +74,11 @@ class InputDriftSettings(BaseModel):
     zeros_by_column_warning: Positive = Field(
         0.2, description="Cohen's h between a column's share of zeros and its typical range"
     )
+    zeros_of_active: Share = Field(
+        0.4,
+        description="both thresholds of h are never more than this share of the h from the typical range to all zeros: "
+        "0.4 is a fall of a rarely non-zero column to 0.36 of its non-zero values, or a rise to twice as many",
+    )
     min_active_units: int = Field(
         5,
         ge=1,
@@ -86,7 +91,9 @@ class InputDriftSettings(BaseModel):
     zeros_by_unit_columns: int = Field(
         3, ge=1, description="units with fewer never-zero columns are not tested for zeros"
     )
-    zeros_by_unit_warning: Share = Field(0.0, description="share of units that may be hit")
+    zeros_by_unit_warning: Share = Field(
+        0.0003, description="share of units that may be hit: none of 200, three of 13,110"
+    )
     unchanged_month_warning: Share = Field(
         0.0, description="share of the columns that move every month which may repeat last month in every unit"
     )
@@ -99,7 +106,7 @@ class InputDriftSettings(BaseModel):
     )
     extremes_error: Positive = Field(200.0, description="the same distance beyond which a value is wrong")
     outliers_error: Share = Field(
-        0.25, description="share of a column's non-zero values that may lie beyond its robust quantile range"
+        0.5, description="share of a column's non-zero values that may lie beyond its robust quantile range"
     )
     outlier_reach: Positive = Field(
         3.0,
@@ -169,12 +176,25 @@ class OutputDriftSettings(BaseModel):
     overall_change_warning: Positive = Field(
         0.2, description="change of the mean over units and months of log(1 + forecast mean)"
     )
+    overall_change_share: Share = Field(
+        0.25,
+        description="the same change as a share of the larger of the two levels, which is the limit where most units "
+        "are forecast about zero",
+    )
+    min_changed_units: int = Field(
+        5, ge=1, description="the overall limit is never less than what so many changed units make of it"
+    )
     unit_change: Positive = Field(
         0.7,
         description="a unit has changed when its mean of log(1 + forecast mean) moved this far; 0.7 is about double "
         "or half",
     )
     changed_units_warning: Share = Field(0.15, description="share of units that may have changed")
+    changed_active_units_warning: Share = Field(
+        0.8,
+        description="the same share of the units that could have: those forecast at least that level in either month; "
+        "not tested for fewer than twenty of them",
+    )
     high_level: Positive = Field(25.0, description="a unit is high when the mean forecast over its months reaches this")
     new_high_factor: float = Field(
         2.0, ge=1, description="a unit that crosses the high level counts as newly high when it grew by this factor"

@@ -6,18 +6,30 @@ Expectations: the tables made here are what the suites test.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from views_dagster.drift.distributions import MIN_VALUES, Comparison, compare, units_alike
 from views_dagster.drift.settings import InputDriftSettings
 from views_dagster.errors import PanelError
 from views_dagster.panel import KEYS
 
 Array = NDArray[np.float64]
-MIN_VALUES = 20
+Counts = NDArray[np.int64]
+_JUDGED_BY_COLUMN: Final = (
+    "missing_typical",
+    "missing_rise",
+    "lost",
+    "zeros_low",
+    "zeros_high",
+    "zeros_effect",
+    "zeros_limit",
+    "silent",
+    "unchanged",
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,7 @@ class Window:
         units: (U,) unit ids that occur in any of the months, ascending.
         columns: P names of the numeric columns.
         present: (H + 1, U) bool, whether the unit has a row; the last row of the array is the tested month.
-        values: (H + 1, U, P) float64; NaN where null, NaN, infinite or absent.
+        values: (H + 1, U, P) float64; NaN where null, NaN, infinite or absent. Each column lies together in memory.
         infinite: (P,) number of infinite values in the tested month.
         rows: the tested month's rows as they came, keys and numeric columns.
     """
@@ -62,22 +74,21 @@ class Window:
                 f"the window has no {', '.join(missing) or 'numeric column'}; it has {', '.join(frame.columns)}, "
                 "and a drift suite needs month_id, unit_id and at least one numeric column that is not ignored"
             )
-        frame = frame.filter(pl.col("month_id").is_between(month - history_months, month)).select(
-            *KEYS, pl.col(columns).cast(pl.Float64)
-        )
+        frame = frame.filter(pl.col("month_id").is_between(month - history_months, month)).select(*KEYS, *columns)
         rows = frame.filter(pl.col("month_id") == month)
         keyed = frame.filter(pl.col("unit_id").is_not_null())
         months = np.append(np.setdiff1d(keyed["month_id"].to_numpy(), [month]), month)
         units = keyed["unit_id"].unique().sort().to_numpy().astype(np.int64)
         month_at = np.searchsorted(months, keyed["month_id"].to_numpy())
-        unit_at = np.searchsorted(units, keyed["unit_id"].to_numpy())
+        at = month_at * len(units) + np.searchsorted(units, keyed["unit_id"].to_numpy())
         present = np.zeros((len(months), len(units)), dtype=bool)
-        present[month_at, unit_at] = True
-        numbers = keyed.select(columns).to_numpy()
-        values = np.full((len(months), len(units), len(columns)), np.nan)
-        values[month_at, unit_at] = np.where(np.isfinite(numbers), numbers, np.nan)
-        infinite = np.isinf(rows.select(columns).to_numpy()).sum(axis=0)
-        return cls(month, units, columns, present, values, infinite, rows)
+        present.ravel()[at] = True
+        by_column = np.full((len(columns), len(months), len(units)), np.nan)
+        for position, name in enumerate(columns):
+            by_column[position].ravel()[at] = keyed[name].cast(pl.Float64).to_numpy()
+            by_column[position][np.isinf(by_column[position])] = np.nan
+        infinite = np.array([np.isinf(rows[name].cast(pl.Float64).to_numpy()).sum() for name in columns])
+        return cls(month, units, columns, present, by_column.transpose(1, 2, 0), infinite, rows)
 
     @property
     def history(self) -> int:
@@ -93,25 +104,49 @@ class Statistics:
         columns: one row a column.
         units: one row a unit that was there last month or is there now.
         overall: one row.
-        partitions: by column, the bins and weights of its non-zero history, as a Great Expectations partition object.
     """
 
     columns: pl.DataFrame
     units: pl.DataFrame
     overall: pl.DataFrame
-    partitions: dict[str, dict[str, list[float]]]
 
     def table(self, name: Literal["columns", "units", "overall"]) -> pl.DataFrame:
         """One of the three tables."""
         return {"columns": self.columns, "units": self.units, "overall": self.overall}[name]
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """What is counted in one pass over the columns.
+
+    Attributes:
+        known, nonzero: (H + 1, P) units with a value, and with one that is not zero.
+        changed, comparable: (H, P) units whose value differs from the month before's, and that have both.
+        missing: (H + 1, U) columns without a value.
+        steady, dead: (U,) columns that were never zero nor missing in history, and those of them that are zero now.
+        alike: (P,) units that one independent value is spread over.
+        comparisons: P.
+    """
+
+    known: Counts
+    nonzero: Counts
+    changed: Counts
+    comparable: Counts
+    missing: Counts
+    steady: Counts
+    dead: Counts
+    alike: Array
+    comparisons: tuple[Comparison, ...]
+
+
 def summarise(window: Window, settings: InputDriftSettings) -> Statistics:
     """All statistics of the month. What cannot be computed (no history, too few values) is null."""
     judged = window.history >= settings.min_history_months
-    columns, partitions = _by_column(window, settings, judged)
-    units = _by_unit(window, settings, judged)
-    return Statistics(columns, units, _overall(window, settings, judged, columns), partitions)
+    counts = _count(window, settings, judged)
+    columns = _by_column(window, counts, settings, judged)
+    return Statistics(
+        columns, _by_unit(window, counts, settings, judged), _overall(window, counts, settings, judged, columns)
+    )
 
 
 def cohens_h(share: Array, low: Array, high: Array) -> Array:
@@ -119,156 +154,117 @@ def cohens_h(share: Array, low: Array, high: Array) -> Array:
 
     h = 2 asin(sqrt(p)) - 2 asin(sqrt(q)) (Cohen 1988, Statistical power analysis, chapter 6). Shapes broadcast.
     """
-
-    def angle(p: Array) -> Array:
-        return np.asarray(2 * np.arcsin(np.sqrt(p)), dtype=np.float64)
-
     return np.where(
-        share > high, angle(share) - angle(high), np.where(share < low, angle(share) - angle(low), 0 * share)
+        share > high, _angle(share) - _angle(high), np.where(share < low, _angle(share) - _angle(low), 0 * share)
     )
 
 
-def ks_distance(values: Array, history: Array) -> float:
-    """Two-sample Kolmogorov-Smirnov distance; `history` is sorted, both are non-empty and free of NaN."""
-    values = np.sort(values)
-    at = np.concatenate([values, history])
-    ours = np.searchsorted(values, at, side="right") / len(values)
-    theirs = np.searchsorted(history, at, side="right") / len(history)
-    return float(np.abs(ours - theirs).max())
+def _angle(share: Array) -> Array:
+    return np.asarray(2 * np.arcsin(np.sqrt(share)), dtype=np.float64)
 
 
 def _typical(shares: Array, share: float) -> tuple[Array, Array]:
     """Quantiles 1 - share and share over the first axis, ignoring NaN; NaN where there is nothing else."""
-    low, high = np.full((2, shares.shape[1]), np.nan)
-    some = ~np.isnan(shares).all(axis=0)
-    if some.any():
-        low[some], high[some] = np.nanquantile(shares[:, some], [1 - share, share], axis=0)
-    return low, high
+    ordered = np.sort(shares, axis=0)
+    last = np.maximum((~np.isnan(shares)).sum(axis=0) - 1, 0)
+
+    def quantile(at: float) -> Array:
+        place = at * last
+        below = place.astype(np.int64)
+        low, high = (
+            np.take_along_axis(ordered, rows[None, :], axis=0)[0] for rows in (below, np.minimum(below + 1, last))
+        )
+        return np.asarray(low + (place - below) * (high - low), dtype=np.float64)
+
+    return quantile(1 - share), quantile(share)
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Array:
+def _ratio(part: Counts, whole: Counts) -> Array:
     shares: Array = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     np.divide(part, whole, out=shares, where=whole > 0)
     return shares
 
 
-def _by_column(
-    window: Window, settings: InputDriftSettings, judged: bool
-) -> tuple[pl.DataFrame, dict[str, dict[str, list[float]]]]:
-    values, present = window.values, window.present
-    known = ~np.isnan(values)
-    nonzero = known & (values != 0)
-    present_count = present.sum(axis=1)[:, None]
-    known_count, nonzero_count = known.sum(axis=1), nonzero.sum(axis=1)
-    missing = _ratio(present_count - known_count, present_count)
-    zeros = _ratio(known_count - nonzero_count, known_count)
-    table: dict[str, Array] = {
-        "missing": missing[-1],
-        "missing_typical": np.full(len(window.columns), np.nan),
-        "zeros": zeros[-1],
+def _count(window: Window, settings: InputDriftSettings, judged: bool) -> _Counts:
+    months, units, columns = window.values.shape
+    known, nonzero = np.zeros((2, months, columns), dtype=np.int64)
+    changed, comparable = np.zeros((2, months - 1, columns), dtype=np.int64)
+    missing = np.zeros((months, units), dtype=np.int64)
+    steady, dead = np.zeros((2, units), dtype=np.int64)
+    alike, comparisons = np.ones(columns), []
+    for at in range(columns):
+        values = window.values[:, :, at]
+        there = ~np.isnan(values)
+        some = there & (values != 0)
+        both = there[1:] & there[:-1]
+        known[:, at], nonzero[:, at] = there.sum(axis=1), some.sum(axis=1)
+        comparable[:, at] = both.sum(axis=1)
+        moved = both & (values[1:] != values[:-1])
+        changed[:, at] = moved.sum(axis=1)
+        # Of history alone: a fault that hits many units alike is no reason to expect it.
+        alike[at] = units_alike(values[:-1, moved[:-1].any(axis=0)])
+        missing += ~there
+        never_zero = (some | ~window.present)[:-1].all(axis=0)
+        steady += never_zero
+        dead += never_zero & (values[-1] == 0)
+        comparisons.append(compare(values, some, float(alike[at]), settings) if judged else Comparison())
+    return _Counts(known, nonzero, changed, comparable, missing, steady, dead, alike, tuple(comparisons))
+
+
+def _by_column(window: Window, counts: _Counts, settings: InputDriftSettings, judged: bool) -> pl.DataFrame:
+    present = window.present.sum(axis=1)[:, None]
+    missing = _ratio(present - counts.known, present)
+    zeros = _ratio(counts.known - counts.nonzero, counts.known)
+    table = {name: np.full(len(window.columns), np.nan) for name in _JUDGED_BY_COLUMN}
+    table |= {"missing": missing[-1], "zeros": zeros[-1], "infinite": window.infinite.astype(np.float64)}
+    table |= {
+        name: np.array([getattr(comparison, name) for comparison in counts.comparisons], dtype=np.float64)
+        for name in Comparison.__dataclass_fields__
     }
-    for name in ("zeros_low", "zeros_high", "zeros_effect", "zeros_limit", "silent", "unchanged", "reach", "outliers"):
-        table[name] = np.full(len(window.columns), np.nan)
-    for name in ("new_negatives", "ks", "ks_limit", "kl_limit"):
-        table[name] = np.full(len(window.columns), np.nan)
-    table["infinite"] = window.infinite.astype(np.float64)
-    partitions: dict[str, dict[str, list[float]]] = {}
-    table["missing_rise"] = np.full(len(window.columns), np.nan)
     if judged:
-        table["missing_typical"] = _typical(missing[:-1], settings.typical_share)[1]
-        table["missing_rise"] = np.maximum(missing[-1] - table["missing_typical"], 0)
+        typical = _typical(missing[:-1], settings.typical_share)[1]
+        table["missing_typical"] = typical
+        table["missing_rise"] = np.maximum(missing[-1] - typical, 0)
+        table["lost"] = np.where(typical < 1, missing[-1] == 1, np.nan)
         low, high = _typical(zeros[:-1], settings.typical_share)
-        table |= {"zeros_low": low, "zeros_high": high, "zeros_effect": np.abs(cohens_h(zeros[-1], low, high))}
-        table["zeros_limit"] = _zeros_limit(settings.zeros_by_column_warning, known_count[-1].astype(np.float64))
-        table["zeros_effect"][np.isnan(table["zeros_limit"])] = np.nan
-        active = _typical(nonzero_count[:-1].astype(np.float64), settings.typical_share)[0] >= settings.min_active_units
-        table["silent"] = np.where(active & (known_count[-1] > 0), nonzero_count[-1] == 0, np.nan)
-        table["unchanged"] = _unchanged(values, known, settings)
-        _against_history(window, settings, nonzero, table, partitions)
-    frame = pl.DataFrame({"column": list(window.columns), **table}).with_columns(pl.col(pl.Float64).fill_nan(None))
-    return frame, partitions
+        limit = _zeros_limit(settings.zeros_by_column_warning, high, counts.known[-1], counts.alike, settings)
+        effect = np.where(np.isnan(limit), np.nan, np.abs(cohens_h(zeros[-1], low, high)))
+        table |= {"zeros_low": low, "zeros_high": high, "zeros_effect": effect, "zeros_limit": limit}
+        usual = _typical(counts.nonzero[:-1].astype(np.float64), settings.typical_share)[0]
+        active = (usual >= settings.min_active_units) & (counts.known[-1] > 0)
+        table["silent"] = np.where(active, counts.nonzero[-1] == 0, np.nan)
+        usual = _typical(counts.changed[:-1].astype(np.float64), settings.typical_share)[0]
+        moving = (usual >= settings.min_active_units) & (counts.comparable[-1] > 0)
+        table["unchanged"] = np.where(moving, counts.changed[-1] == 0, np.nan)
+    return pl.DataFrame({"column": list(window.columns), **table}).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _zeros_limit(threshold: float, counts: Array) -> Array:
-    """The threshold of h, or three standard errors (1 / sqrt(n)) where that is more; NaN for too few values."""
-    some = counts >= MIN_VALUES
-    return np.where(some, np.maximum(threshold, 3 / np.sqrt(np.where(some, counts, 1))), np.nan)
+def _zeros_limit(threshold: float, typical: Array, values: Counts, alike: Array, settings: InputDriftSettings) -> Array:
+    """How far h may go: the threshold, or less where few values are not zero, but three standard errors at least.
+
+    The largest h that a column can lose is that to all zeros, which is small where the `typical` share of zeros is
+    high. A standard error is 1 / sqrt(n) for n independent values, each of them spread over `alike` units. NaN for too
+    few values.
+    """
+    some = values >= MIN_VALUES
+    noise = 3 * np.sqrt(alike / np.where(some, values, 1))
+    scaled = np.fmin(threshold, settings.zeros_of_active * (np.pi - _angle(typical)))
+    return np.where(some, np.maximum(scaled, noise), np.nan)
 
 
-def _unchanged(values: Array, known: NDArray[np.bool_], settings: InputDriftSettings) -> Array:
-    """(P,) 1 where a column that moves every month repeats last month in every unit, 0 where not, NaN for others."""
-    both = known[1:] & known[:-1]
-    changed = (both & (values[1:] != values[:-1])).sum(axis=1)
-    moves = _typical(changed[:-1].astype(np.float64), settings.typical_share)[0] >= settings.min_active_units
-    return np.where(moves & both[-1].any(axis=0), changed[-1] == 0, np.nan)
-
-
-def _against_history(
-    window: Window,
-    settings: InputDriftSettings,
-    nonzero: NDArray[np.bool_],
-    table: dict[str, Array],
-    partitions: dict[str, dict[str, list[float]]],
-) -> None:
-    """Extremes and distributions, a column at a time: each has its own number of non-zero values."""
-    from scipy.special import chdtri
-
-    moved = (nonzero[-1] & (window.values[-1] != window.values[-2])).sum(axis=0)
-    news = _ratio(moved, nonzero[-1].sum(axis=0))
-    for at, column in enumerate(window.columns):
-        history = np.sort(window.values[:-1, :, at][nonzero[:-1, :, at]])
-        values = window.values[-1, :, at][nonzero[-1, :, at]]
-        if len(history) < MIN_VALUES or not len(values):
-            continue
-        low, centre, high = np.quantile(history, [0.01, 0.5, 0.99])
-        farthest = max(history[-1] - centre, centre - history[0], abs(centre))
-        table["reach"][at] = np.abs(values - centre).max() / farthest
-        margin = settings.outlier_reach * max(high - low, abs(centre))
-        table["new_negatives"][at] = (values < 0).mean() if history[0] > 0 else 0
-        if len(values) < MIN_VALUES or news[at] < settings.news_share:
-            continue
-        table["outliers"][at] = ((values < low - margin) | (values > high + margin)).mean()
-        table["ks"][at] = ks_distance(values, history)
-        # Dvoretzky-Kiefer-Wolfowitz: P(D > d) <= 2 exp(-2 d^2 nm / (n + m)).
-        noise = np.sqrt(-np.log(settings.noise_level / 2) / 2 * (1 / len(values) + 1 / len(history)))
-        usual = _usual_distance(window.values[:-1, :, at], nonzero[:-1, :, at], settings.usual_months)
-        table["ks_limit"][at] = max(settings.ks_distance_warning, noise, 1.25 * usual)
-        if usual > settings.ks_distance_warning:
-            continue
-        edges = np.unique(np.quantile(history, np.linspace(0, 1, settings.kl_bins + 1)))
-        if len(edges) < 3:
-            continue
-        weights = np.histogram(history, edges)[0] / len(history)
-        # 2 n KL is chi-squared with bins - 1 degrees of freedom when nothing changed (Wilks).
-        noise = chdtri(len(edges) - 2, settings.noise_level) / (2 * len(values))
-        table["kl_limit"][at] = max(settings.kl_divergence_warning, noise)
-        partitions[column] = {"bins": edges.tolist(), "weights": weights.tolist()}
-
-
-def _usual_distance(values: Array, counted: NDArray[np.bool_], months: int) -> float:
-    """Median over the last `months` rows of (T, U) `values` of their distance from the rows before; 0 for too few."""
-    distances = []
-    for month in range(max(len(values) - months, 1), len(values)):
-        before, now = values[:month][counted[:month]], values[month][counted[month]]
-        if min(len(before), len(now)) >= MIN_VALUES:
-            distances.append(ks_distance(now, np.sort(before)))
-    return float(np.median(distances)) if distances else 0.0
-
-
-def _by_unit(window: Window, settings: InputDriftSettings, judged: bool) -> pl.DataFrame:
-    values, present = window.values, window.present
-    before = present[-2] if window.history else np.zeros(len(window.units), dtype=bool)
+def _by_unit(window: Window, counts: _Counts, settings: InputDriftSettings, judged: bool) -> pl.DataFrame:
+    present = window.present
     now = present[-1]
-    share = np.where(present, np.isnan(values).mean(axis=2), np.nan)
+    before = present[-2] if window.history else np.zeros_like(now)
+    share = np.where(present, counts.missing / len(window.columns), np.nan)
     rise, dead = np.full((2, len(window.units)), np.nan)
     if judged:
         long_known = now & (present[:-1].sum(axis=0) >= settings.min_history_months)
         typical = _typical(share[:-1], settings.typical_share)[1]
         rise = np.where(long_known, np.maximum(share[-1] - typical, 0), np.nan)
-        steady = ((values[:-1] != 0) & ~np.isnan(values[:-1]) | ~present[:-1, :, None]).all(axis=0)
-        steady_count = steady.sum(axis=1)
-        dead_share = _ratio((steady & (values[-1] == 0)).sum(axis=1), steady_count)
-        dead = np.where(long_known & (steady_count >= settings.zeros_by_unit_columns), dead_share, np.nan)
+        enough = long_known & (counts.steady >= settings.zeros_by_unit_columns)
+        # Units with too few such columns count as not hit: the threshold is a share of all units.
+        dead = np.where(enough, _ratio(counts.dead, counts.steady), 0.0 if enough.any() else np.nan)
     frame = pl.DataFrame(
         {
             "unit_id": window.units,
@@ -282,15 +278,17 @@ def _by_unit(window: Window, settings: InputDriftSettings, judged: bool) -> pl.D
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None)).filter(pl.col("before") | pl.col("now"))
 
 
-def _overall(window: Window, settings: InputDriftSettings, judged: bool, columns: pl.DataFrame) -> pl.DataFrame:
-    present, known = window.present, ~np.isnan(window.values)
+def _overall(
+    window: Window, counts: _Counts, settings: InputDriftSettings, judged: bool, columns: pl.DataFrame
+) -> pl.DataFrame:
+    present = window.present
     before, now = (present[-2] if window.history else present[-1]), present[-1]
     # A month should hold the units it has and those the month before it had.
     due = present | np.vstack([present[:1], present[:-1]])
     cells = due.sum(axis=1) * len(window.columns)
-    known_cells = known.sum(axis=(1, 2))
-    complete = _ratio(known_cells, cells)
-    zeros = _ratio((known & (window.values == 0)).sum(axis=(1, 2)), known_cells)
+    known = counts.known.sum(axis=1)
+    complete = _ratio(known, cells)
+    zeros = _ratio(known - counts.nonzero.sum(axis=1), known)
     fall = effect = limit = low = high = typical = None
     if judged:
         typical = float(_typical(complete[:-1, None], settings.typical_share)[0][0])
@@ -298,7 +296,7 @@ def _overall(window: Window, settings: InputDriftSettings, judged: bool, columns
         lows, highs = _typical(zeros[:-1, None], settings.typical_share)
         low, high = float(lows[0]), float(highs[0])
         effect = float(np.abs(cohens_h(zeros[-1:], lows, highs))[0])
-        limit = float(_zeros_limit(settings.zeros_warning, known_cells[-1:].astype(np.float64))[0])
+        limit = float(_zeros_limit(settings.zeros_warning, highs, known[-1:], np.ones(1), settings)[0])
         effect = effect if np.isfinite(limit) else None
     row = {
         "rows": float(window.rows.height),

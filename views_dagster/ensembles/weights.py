@@ -57,29 +57,49 @@ def apportion(shares: NDArray[np.float64], total: int) -> NDArray[np.int64]:
 def pool_gram(draws: Sequence[NDArray[np.float32]], observed: NDArray[np.float32]) -> NDArray[np.float64]:
     """The matrix G (M, M) of which w' G w is the mean CRPS of the linear pool with weights w, over N cases.
 
-    `draws` are M arrays (N, S_m), S_m may differ; `observed` is (N,). Each member is taken as the empirical
-    distribution of its draws.
+    `draws` are M arrays (N, S_m), S_m may differ; `observed` is (N,); no value is negative. Each member is taken as the
+    empirical distribution of its draws.
+
+    All values below the smallest positive one are zero, where no interval has any width. Cases are taken from those
+    with the most positive values to those with the fewest, and only as many of the largest values as can be positive
+    are looked at: where nearly all is zero, nearly all is left out.
     """
     members, cases = len(draws), len(observed)
-    label = np.concatenate([np.full(values.shape[1], m) for m, values in enumerate(draws)] + [np.array([members])])
+    sizes = [values.shape[1] for values in draws]
+    label = np.repeat(np.arange(members + 1, dtype=np.uint64), [*sizes, 1])
+    positive = np.count_nonzero(observed[:, None], axis=1) + sum(np.count_nonzero(v, axis=1) for v in draws)
+    order = np.argsort(-positive, kind="stable")
     gram = np.zeros((members, members))
-    chunk = max(1, _CHUNK // (len(label) * (members + 4)))
-    for first in range(0, cases, chunk):
-        rows = slice(first, first + chunk)
-        pooled = np.concatenate([*(values[rows] for values in draws), observed[rows, None]], axis=1, dtype=np.float64)
-        order = np.argsort(pooled, axis=1)
-        width = np.sqrt(np.diff(np.take_along_axis(pooled, order, axis=1), axis=1))
-        source = label[order[:, :-1]]
-        above = np.cumsum(source == members, axis=1)
+    first, last = 0, int(np.count_nonzero(positive))
+    while first < last:
+        looked_at = min(int(positive[order[first]]) + 1, len(label))
+        chunk = max(1, _CHUNK // max(len(label), looked_at * (members + 4)))
+        rows = order[first : min(first + chunk, last)]
+        pooled = np.concatenate([*(values[rows] for values in draws), observed[rows, None]], axis=1, dtype=np.float32)
+        # Bits of floats that are not negative sort like the numbers, so a value and its owner are one integer.
+        key = (pooled + np.float32(0)).view(np.uint32).astype(np.uint64) << np.uint64(32) | label
+        key.sort(axis=1)
+        key = key[:, len(label) - looked_at :]
+        value = (key >> np.uint64(32)).astype(np.uint32).view(np.float32).astype(np.float64)
+        width = np.sqrt(np.diff(value, axis=1))
+        source = key.astype(np.uint32)
+        above = _reached(source == members, 1)
         # (F_m - 1{z >= y}) sqrt(dz) on each interval between neighbouring values, all cases side by side.
         distance = np.stack(
-            [
-                ((np.cumsum(source == m, axis=1) / values.shape[1] - above) * width).reshape(-1)
-                for m, values in enumerate(draws)
-            ]
+            [((_reached(source == m, size) / size - above) * width).reshape(-1) for m, size in enumerate(sizes)]
         )
         gram += distance @ distance.T
+        first += len(rows)
     return gram / cases
+
+
+def _reached(owned: NDArray[np.bool_], size: int) -> NDArray[np.int32]:
+    """(n, L - 1) how many of an owner's `size` values lie at or below each of L sorted values, all but the last.
+
+    `owned` (n, L) are the largest values; what the owner has beyond them is smaller.
+    """
+    found = np.cumsum(owned, axis=1, dtype=np.int32)
+    return size - found[:, -1:] + found[:, :-1]
 
 
 def minimise_on_simplex(gram: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,32 +1,41 @@
-"""Running a queryset: the grid of units and months, and the columns compiled to one lazy polars plan over it.
+"""Running a queryset: which months each chain of transforms needs, and the chains run over the histories of units.
 
-Every unit has a row in every calendar month, so that "k months ago" means that also for a unit that vanishes and
+Every unit has a place in every calendar month, so that "k months ago" means that also for a unit that vanishes and
 returns; months in which it does not exist hold null at every step of a chain and are left out at the end.
+
+One input column is taken at a time, so that memory holds the results, in float32, and the steps of one column's chains.
+A chain is read from the months it remembers alone: a month appended to a long history costs a month and its window,
+and for what remembers all of the past a pass over the distinct histories of its one column.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from views_dagster.calendar import describe_months, to_key
+from views_dagster.calendar import to_key
 from views_dagster.errors import MissingMonthsError, QuerysetError
-from views_dagster.features.querysets import ColumnSpec, Queryset
-from views_dagster.features.registry import Neighbours
+from views_dagster.features.grid import (
+    EXISTS,
+    GRID_KEYS,
+    Domain,
+    Grid,
+    Histories,
+    grid_frame,
+    require_months,
+)
+from views_dagster.features.lattice import Cells, Lattice
+from views_dagster.features.placing import Outside, place
+from views_dagster.features.querysets import Queryset, Step
 from views_dagster.sources.base import Reader
 
-EXISTS = "exists"
+INPUT: Final = "input"
 
-
-@dataclass(frozen=True)
-class Outside:
-    """Rows of a source that belong to no existing unit-month and were left out, and what they summed to."""
-
-    rows: int
-    sums: Mapping[str, float]
-    unknown_units: tuple[int, ...]
+Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -46,90 +55,6 @@ class FeatureReport:
     outside: Mapping[str, Outside]
 
 
-@dataclass(frozen=True)
-class Grid:
-    """All units over consecutive months, unit-major: row = position of the unit * number of months + month - first.
-
-    Attributes:
-        first: first month id.
-        months: M, how many.
-        units: (U,) int64, ascending.
-        exists: (U * M,) bool.
-    """
-
-    first: int
-    months: int
-    units: NDArray[np.int64]
-    exists: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, units: pl.DataFrame, *, last: int) -> "Grid":
-        """The grid of a units table (`month_id`, `unit_id`), one row for each unit and month in which it exists.
-
-        Raises:
-            MissingMonthsError: the table lacks a month up to `last`.
-            QuerysetError: a unit and month appear twice.
-        """
-        first = require_months(units["month_id"], last, "the units")
-        ids = units["unit_id"].unique().sort().to_numpy().astype(np.int64)
-        months = last - first + 1
-        row = np.searchsorted(ids, units["unit_id"].to_numpy()) * months + units["month_id"].to_numpy() - first
-        exists = np.zeros(len(ids) * months, dtype=bool)
-        exists[row] = True
-        if int(exists.sum()) != len(row):
-            raise QuerysetError(f"the units table repeats {len(row) - int(exists.sum())} rows of month_id and unit_id")
-        return cls(first, months, ids, exists)
-
-    def rows_of(self, frame: pl.DataFrame) -> NDArray[np.int64]:
-        """Grid row of each row of `frame` (`month_id`, `unit_id`), -1 where its unit does not exist in that month."""
-        unit, month = frame["unit_id"].to_numpy(), frame["month_id"].to_numpy() - self.first
-        position = np.minimum(np.searchsorted(self.units, unit), len(self.units) - 1)
-        row = position * self.months + month
-        inside = (self.units[position] == unit) & (month >= 0) & (month < self.months)
-        inside[inside] = self.exists[row[inside]]
-        return np.where(inside, row, -1)
-
-    def frame(self) -> pl.DataFrame:
-        """`unit_id`, `month_id`, `month` (0-based) and `exists` of every grid row."""
-        month = np.tile(np.arange(self.months, dtype=np.int32), len(self.units))
-        return pl.DataFrame(
-            {
-                "unit_id": np.repeat(self.units, self.months),
-                "month_id": month + np.int32(self.first),
-                "month": month,
-                EXISTS: self.exists,
-            }
-        )
-
-    def neighbours(self, units: pl.DataFrame) -> Neighbours:
-        """Pairs of grid rows from the `neighbours` lists of the units table; only those that exist in the month."""
-        pairs = (
-            units.select("month_id", "unit_id", neighbour=pl.col("neighbours"))
-            .explode("neighbour", empty_as_null=True, keep_nulls=True)
-            .drop_nulls("neighbour")
-            .sort("unit_id", "month_id", "neighbour")
-        )
-        row = self.rows_of(pairs)
-        neighbour = self.rows_of(pairs.select("month_id", unit_id="neighbour"))
-        return Neighbours(row[neighbour >= 0], neighbour[neighbour >= 0])
-
-
-def require_months(month_ids: pl.Series, last: int, what: str) -> int:
-    """First of `month_ids`, where they hold every month from it to `last`.
-
-    Raises:
-        MissingMonthsError: they do not.
-    """
-    held = month_ids.unique()
-    first = held.min()
-    if not isinstance(first, int):
-        raise MissingMonthsError(f"{what} have no month up to {to_key(last)}; materialise them first")
-    lacking = np.setdiff1d(np.arange(first, last + 1), held.to_numpy())
-    if len(lacking):
-        raise MissingMonthsError(f"{what} lack {describe_months(lacking.tolist())}; materialise these months first")
-    return first
-
-
 def compute(
     queryset: Queryset, sources: Mapping[str, Reader], raw: Mapping[str, pl.LazyFrame], first: int, last: int
 ) -> tuple[pl.DataFrame, FeatureReport]:
@@ -138,7 +63,8 @@ def compute(
     Args:
         queryset: one that `check` accepts with these `sources`.
         sources: the readers of `queryset.sources`.
-        raw: their stored raw rows; the units' have `month_id`, `unit_id` and, where a transform needs it, `neighbours`.
+        raw: their stored raw rows; the units' have `month_id`, `unit_id` and, where a transform needs it, `neighbours`,
+            where units have parents `parent_id`.
         first: first month to return; chains see everything before it.
         last: last month to return.
 
@@ -149,102 +75,169 @@ def compute(
     Raises:
         MissingMonthsError: the units or a source lack a month.
         QuerysetError: a source has several rows of a unit and month, events of an unknown unit, or no row that fits.
+        GeographyError: units are cells, and one is not on the lattice.
     """
     specs = queryset.specs
-    needs_neighbours = any(step.transform.needs_neighbours for spec in specs.values() for step in spec.steps)
-    wanted = ["month_id", "unit_id", *(["neighbours"] if needs_neighbours else [])]
-    units = raw[queryset.units].filter(pl.col("month_id") <= last).select(wanted).collect()
-    grid = Grid.of(units, last=last)
-    if not grid.first <= first <= last:
-        raise MissingMonthsError(f"the units begin in {to_key(grid.first)}; {to_key(first)} cannot be computed")
+    chains = {name: spec.steps for name, spec in specs.items()}
+    parent_level = sources[queryset.units].parent_level
+    units = raw[queryset.units].filter(pl.col("month_id") <= last)
+    began = require_months(units.select(pl.col("month_id").unique()).collect()["month_id"], last, "the units")
+    if not began <= first <= last:
+        raise MissingMonthsError(f"the units begin in {to_key(began)}; {to_key(first)} cannot be computed")
 
-    frame = grid.frame()
+    windows = _windows(chains, began, first)
+    # Units without parents are few, and all that ever existed are known: an event of another one is an error.
+    earliest = began if parent_level is None else min(windows.values())
+    needs_neighbours = any(step.transform.needs_neighbours for steps in chains.values() for step in steps)
+    context = "neighbours" if needs_neighbours and parent_level is None else None
+    wanted = ["month_id", "unit_id", *filter(None, [context, parent_level and "parent_id"])]
+    rows = units.filter(pl.col("month_id") >= earliest).select(wanted).collect()
+    grid = Grid.of(rows, first=earliest, last=last)
+    if repeated := rows.height - int(grid.exists.sum()):
+        raise QuerysetError(f"the units table repeats {repeated} rows of month_id and unit_id")
+    domain = Domain(queryset.level, parent_level, grid, rows, None if parent_level is None else Lattice.of(grid.units))
+    asked = Asked.of(grid, first)
+
+    columns: dict[str, pl.Series] = {}
+    missing: dict[str, int] = {}
     outside = {}
     for source in sorted({spec.source for spec in specs.values()}):
-        used = sorted({spec.column for spec in specs.values() if spec.source == source})
-        values, left_out = place(source, sources[source], raw[source], queryset.level, used, grid, first, last)
-        frame = frame.with_columns(values)
+        of_source = {name: spec for name, spec in specs.items() if spec.source == source}
+        onto = domain if parent_level is None else domain.since(min(windows[name] for name in of_source))
+        used = sorted({spec.column for spec in of_source.values()})
+        histories_of, left_out = place(source, sources[source], raw[source], used, onto, first)
         if left_out.rows:
             outside[source] = left_out
-
-    asked = pl.col(EXISTS) & (pl.col("month_id") >= first)
-    inputs = sorted({spec.from_ for spec in specs.values()})
-    missing = frame.filter(asked).select(pl.col(inputs).null_count())
-    neighbours = grid.neighbours(units) if needs_neighbours else None
-    result = (
-        compile_columns(frame.lazy(), specs, neighbours, all_exist=bool(grid.exists.all()))
-        .filter(asked)
-        .drop(EXISTS)
-        .sort("month_id", "unit_id")
-        .collect()
-    )
-    nulls = result.select(pl.col(list(specs)).null_count())
-    return result, FeatureReport(result.height, missing.row(0, named=True), nulls.row(0, named=True), outside)
+        for column in used:
+            histories = histories_of(column)
+            missing[f"{source}.{column}"] = histories.unknown(last - first + 1)
+            of_column = {name: spec for name, spec in of_source.items() if spec.column == column}
+            for window in sorted({windows[name] for name in of_column}):
+                here = {name: chains[name] for name in of_column if windows[name] == window}
+                within = histories.since(window - onto.grid.first)
+                columns.update(evaluate(within, domain.since(window), here, asked))
+    frame = pl.DataFrame(asked.keys() + [columns[name].alias(name) for name in specs])
+    nulls = {name: columns[name].null_count() for name in specs}
+    return frame, FeatureReport(frame.height, missing, nulls, outside)
 
 
-def place(
-    name: str, source: Reader, raw: pl.LazyFrame, level: str, columns: list[str], grid: Grid, first: int, last: int
-) -> tuple[list[pl.Series], Outside]:
-    """`columns` of a source as grid columns named `<source>.<column>`, and what of months `first..last` is left out."""
-    raw = raw.filter(pl.col("month_id") <= last)
-    began = require_months(raw.select(pl.col("month_id").unique()).collect()["month_id"], last, f"raw rows of {name}")
-    panel = (
-        source.panel(raw, level)
-        .select(pl.col("month_id", "unit_id"), pl.col(columns).cast(pl.Float64).fill_nan(None))
-        .filter(pl.col("month_id") <= last)
-        .collect()
-    )
-    row = grid.rows_of(panel)
-    placed = row >= 0
-    homeless = panel.filter(~placed)
-    unknown = homeless.filter(~pl.col("unit_id").is_in(grid.units.tolist()))
-    ids = unknown["unit_id"].unique().sort().to_list()
-    if len(unknown) and (source.absent_is_zero or not placed.any()):
-        raise QuerysetError(
-            f"{name} has rows of unknown units {', '.join(map(str, ids[:10]))} in "
-            f"{describe_months(unknown['month_id'].to_list())}, and without them would look like zero or nothing: "
-            "correct the source's unit ids, or add the units to the units table"
-        )
-    left_out = homeless.filter(pl.col("month_id") >= first)
-    row, inside = row[placed], panel.filter(placed)
-    if len(np.unique(row)) != len(row):
-        raise QuerysetError(f"{name} has several rows of the same month and unit; its panel must have one at most")
+def _windows(chains: Mapping[str, Steps], began: int, first: int) -> dict[str, int]:
+    """First month that each column is computed from, for values from month `first` on.
 
-    base = np.full(len(grid.exists), np.nan)
-    if source.absent_is_zero:
-        in_source = np.arange(grid.months) >= began - grid.first
-        base[grid.exists & np.tile(in_source, len(grid.units))] = 0
-    series = []
-    for column in columns:
-        values = base.copy()
-        values[row] = inside[column].to_numpy()
-        series.append(pl.Series(f"{name}.{column}", values, nan_to_null=True))
-    sums = left_out.select(pl.col(columns).sum()).row(0, named=True)
-    return series, Outside(left_out.height, sums, tuple(ids))
+    It is where the units began for what remembers all of the past. The others share the longest of their windows: it
+    costs little more, and what their chains have in common is computed once.
+    """
+    starts = {name: _start(steps, first, began) for name, steps in chains.items()}
+    bounded = min((start for start in starts.values() if start > began), default=began)
+    return {name: bounded if start > began else began for name, start in starts.items()}
 
 
-def compile_columns(
-    frame: pl.LazyFrame, specs: Mapping[str, ColumnSpec], neighbours: Neighbours | None, *, all_exist: bool
-) -> pl.LazyFrame:
-    """One lazy plan for all chains over the grid: a stage for each position in the chains.
+def _start(steps: Steps, first: int, began: int) -> int:
+    """First month that `steps` look at for values from month `first` on, where nothing is before month `began`."""
+    memories = [step.memory for step in steps]
+    if None in memories:
+        return began
+    return max(began, first - sum(memory for memory in memories if memory is not None))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The rows that are returned: existing units in the months that were asked for, by month and unit.
+
+    Attributes:
+        first: first of the months.
+        units: (U,) int64.
+        exists: (A, U) bool.
+    """
+
+    first: int
+    units: NDArray[np.int64]
+    exists: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, grid: Grid, first: int) -> "Asked":
+        """The rows of months from `first` on."""
+        return cls(first, grid.units, np.ascontiguousarray(grid.since(first).exists.T))
+
+    def keys(self) -> list[pl.Series]:
+        """`month_id` and `unit_id`."""
+        month, unit = np.nonzero(self.exists)
+        return [
+            pl.Series("month_id", (self.first + month).astype(np.int32)),
+            pl.Series("unit_id", self.units[unit]),
+        ]
+
+    def series(self, values: NDArray[np.float32], of_unit: NDArray[np.int64]) -> pl.Series:
+        """The rows from a matrix (H, M) of histories, null for NaN."""
+        by_month = np.take(np.ascontiguousarray(values[:, -len(self.exists) :].T), of_unit, axis=1)
+        return pl.Series(by_month.reshape(-1)[self._places], nan_to_null=True)
+
+    @cached_property
+    def _places(self) -> slice | NDArray[np.int64]:
+        return slice(None) if self.exists.all() else np.flatnonzero(self.exists)
+
+
+def evaluate(
+    histories: Histories, domain: Domain, chains: Mapping[str, Steps], asked: Asked
+) -> Iterator[tuple[str, pl.Series]]:
+    """Run chains that begin with the same values; yields each one's name with the rows that were asked for.
+
+    What is done to each unit alone is done once for each distinct history, up to the first transform across units of
+    each chain. That one sees all units, and after it each unit has its own history.
+    """
+    alone: dict[str, Steps] = {}
+    across: dict[tuple[str, Step], dict[str, Steps]] = {}
+    for name, steps in chains.items():
+        cut = next((i for i, step in enumerate(steps) if step.transform.across_units), None)
+        if cut is None:
+            alone[name] = steps
+        else:
+            before = " | ".join(map(str, steps[:cut])) or "as it is"
+            alone[before] = steps[:cut]
+            across.setdefault((before, steps[cut]), {})[name] = steps[cut + 1 :]
+    frame = compile_chains(histories.frame(INPUT, domain.grid.first).lazy(), alone, histories.exists).collect()
+    shape = histories.values.shape
+    for name in alone.keys() & chains.keys():
+        yield name, asked.series(frame[name].cast(pl.Float32).to_numpy().reshape(shape), histories.of_unit)
+    for (before, step), chains_after in across.items():
+        whole = frame[before].to_numpy().reshape(shape)
+        needed = min(_start(steps, asked.first, domain.grid.first) for steps in chains_after.values())
+        after = run_across(step, replace(histories, values=whole), domain, needed)
+        yield from evaluate(after, domain.since(needed), chains_after, asked)
+
+
+def run_across(step: Step, histories: Histories, domain: Domain, needed: int) -> Histories:
+    """A transform across units: its values in months from `needed` on, each unit's apart."""
+    start = _start((step,), needed, domain.grid.first)
+    seen = domain.since(start)
+    values = histories.values[:, start - domain.grid.first :][histories.of_unit]
+    context = seen.neighbours if seen.lattice is None else Cells(seen.lattice, seen.grid.exists, needed - start)
+    frame = grid_frame(values, seen.grid.exists, seen.grid.units, INPUT, start)
+    result = frame.lazy().select(step.transform.apply(pl.col(INPUT), step.arguments, context)).collect().to_series()
+    matrix = result.to_numpy().reshape(values.shape)[:, needed - start :]
+    exists = domain.since(needed).grid.exists
+    return Histories(np.where(exists, matrix, np.nan), exists, np.arange(len(exists)))
+
+
+def compile_chains(frame: pl.LazyFrame, chains: Mapping[str, Steps], exists: NDArray[np.bool_]) -> pl.LazyFrame:
+    """One lazy plan for chains over the grid: a stage for each position in them; a column for each chain.
 
     Chains that begin alike share columns, so each distinct beginning is computed once. Each stage reads columns of the
     stage before it, which keeps expressions small; columns that nothing reads any more are dropped.
     """
-    keys = ["month_id", "unit_id", "month", EXISTS]
-    chains = {name: [spec.from_] for name, spec in specs.items()}
-    for name, spec in specs.items():
-        for step in spec.steps:
-            chains[name].append(f"{chains[name][-1]} | {step}")
-    for depth in range(1, max(map(len, chains.values()))):
+    all_exist = bool(exists.all())
+    written = {name: [INPUT] for name in chains}
+    for name, steps in chains.items():
+        for step in steps:
+            written[name].append(f"{written[name][-1]} | {step}")
+    for depth in range(1, max(map(len, written.values()))):
         stage = {}
-        for name, spec in specs.items():
-            if depth < len(chains[name]):
-                before, after = chains[name][depth - 1 : depth + 1]
-                step = spec.steps[depth - 1]
-                value = step.transform.apply(pl.col(before), step.arguments, neighbours)
+        for name, steps in chains.items():
+            if depth < len(written[name]):
+                before, after = written[name][depth - 1 : depth + 1]
+                step = steps[depth - 1]
+                value = step.transform.apply(pl.col(before), step.arguments)
                 stage[after] = value if all_exist else pl.when(pl.col(EXISTS)).then(value)
-        needed = {chain[min(depth, len(chain) - 1)] for chain in chains.values()}
-        frame = frame.with_columns(**stage).select(*keys, *sorted(needed))
-    outputs = [pl.col(chains[name][-1]).cast(pl.Float32).alias(name) for name in specs]
-    return frame.select("month_id", "unit_id", EXISTS, *outputs)
+        needed = {chain[min(depth, len(chain) - 1)] for chain in written.values()}
+        frame = frame.with_columns(**stage).select(*GRID_KEYS, *sorted(needed))
+    return frame.select(pl.col(written[name][-1]).alias(name) for name in chains)

@@ -10,7 +10,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
-import views_dagster.features.transforms  # noqa: F401  importing them registers them
+import views_dagster.features.grid_transforms  # importing them registers them
+import views_dagster.features.transforms  # noqa: F401
 from views_dagster.errors import QuerysetError
 from views_dagster.features.registry import TRANSFORMS, Transform
 from views_dagster.names import nearest
@@ -32,6 +33,11 @@ class Step:
 
     transform: Transform
     arguments: tuple[int | float, ...]
+
+    @property
+    def memory(self) -> int | None:
+        """Months before its own that a value depends on; None where all of the past matters."""
+        return None if self.transform.memory is None else self.transform.memory(*self.arguments)
 
     def __str__(self) -> str:
         return f"{self.transform.name}({', '.join(map(repr, self.arguments))})"
@@ -145,30 +151,61 @@ class Queryset(BaseModel):
 def check(queryset: Queryset, sources: Mapping[str, Reader]) -> None:
     """Check every source and column that the queryset names, without touching data.
 
+    A column may be offered at the level of the queryset or at that of its units' parents, and is then broadcast to the
+    units; a target only at the former. Transforms between cells need units that are cells: those that have parents.
+
     Args:
         queryset: its transforms were checked when it was made.
         sources: every source of the system by name.
 
     Raises:
-        QuerysetError: names of sources or columns that do not exist, all of them, each with the nearest that do.
+        QuerysetError: names of sources or columns that do not exist, all of them, each with the nearest that do, and
+            transforms or units that do not fit the level.
     """
     problems = []
+    parent_level = None
     if queryset.units not in sources:
         problems.append(f"units: no source is called {queryset.units}{nearest(queryset.units, sources)}")
+    else:
+        parent_level = sources[queryset.units].parent_level
+        if sources[queryset.units].lists_units:
+            problems += _refusal("units", sources[queryset.units], queryset.level)
     for part, specs in (("targets", queryset.targets), ("columns", queryset.columns)):
         for name, spec in specs.items():
             if spec.source not in sources:
                 problems.append(f"{part}.{name}.from: no source is called {spec.source}{nearest(spec.source, sources)}")
                 continue
-            try:
-                offered = sources[spec.source].columns(queryset.level)
-            except QuerysetError as error:
-                problems.append(f"{part}.{name}.from: {error}")
-                continue
-            if spec.column not in offered:
+            coarser = parent_level if part == "columns" else None
+            problems += _missing(f"{part}.{name}.from", spec, sources[spec.source], queryset.level, coarser)
+            between_cells = [step.transform.name for step in spec.steps if step.transform.needs_cells]
+            if between_cells and parent_level is None and queryset.units in sources:
                 problems.append(
-                    f"{part}.{name}.from: {spec.source} has no column {spec.column} at level {queryset.level}"
-                    f"{nearest(spec.column, offered)}"
+                    f"{part}.{name}.transforms: {between_cells[0]} works between cells of the grid, and units of level "
+                    f"{queryset.level} are none"
                 )
     if problems:
         raise QuerysetError("\n".join(problems))
+
+
+def _refusal(place: str, source: Reader, level: str) -> list[str]:
+    try:
+        source.columns(level)
+    except QuerysetError as error:
+        return [f"{place}: {error}"]
+    return []
+
+
+def _missing(place: str, spec: ColumnSpec, source: Reader, level: str, coarser: str | None) -> list[str]:
+    """What is wrong with the column of a spec: nothing where the source offers it at `level` or at `coarser`."""
+    offered, refusals = set[str](), []
+    for at in filter(None, (level, coarser)):
+        try:
+            offered |= source.columns(at)
+        except QuerysetError as error:
+            refusals.append(str(error))
+    if spec.column in offered:
+        return []
+    if refusals and not offered:
+        return [f"{place}: {'; '.join(dict.fromkeys(refusals))}"]
+    at = f"level {level}" + (f" or {coarser}" if coarser else "")
+    return [f"{place}: {spec.source} has no column {spec.column} at {at}{nearest(spec.column, offered)}"]

@@ -6,7 +6,7 @@ The transforms themselves are in `transforms`; how a queryset writes them is in 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_type_hints, overload
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from views_dagster.errors import QuerysetError
+from views_dagster.features.lattice import Cells
 
 Months = Annotated[int, Field(ge=1, description="whole number of months, 1 or more")]
 Number = Annotated[float, Field(allow_inf_nan=False, description="number")]
@@ -46,12 +47,25 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Transform:
-    """A registered function with what its arguments must be, taken from its annotations."""
+    """A registered function with what its arguments must be, taken from its annotations.
+
+    Attributes:
+        needs_neighbours: whether it works across units that border each other.
+        needs_cells: whether it works across cells of the lattice.
+        memory: months before its own that a value depends on, given the arguments; None where all of the past matters.
+    """
 
     name: str
     function: Callable[..., pl.Expr]
     parameters: tuple[inspect.Parameter, ...]
     needs_neighbours: bool
+    needs_cells: bool = False
+    memory: Callable[..., int] | None = None
+
+    @property
+    def across_units(self) -> bool:
+        """Whether a unit's value depends on other units."""
+        return self.needs_neighbours or self.needs_cells
 
     @property
     def signature(self) -> str:
@@ -85,9 +99,14 @@ class Transform:
                 ) from error
         return tuple(checked)
 
-    def apply(self, x: pl.Expr, arguments: Sequence[int | float], neighbours: Neighbours | None) -> pl.Expr:
-        """The transformed column."""
-        context = (neighbours,) if self.needs_neighbours else ()
+    def apply(
+        self, x: pl.Expr, arguments: Sequence[int | float], neighbours: Neighbours | Cells | None = None
+    ) -> pl.Expr:
+        """The transformed column; across units, on the grid that `neighbours` describes.
+
+        On the lattice the neighbours of a cell are the cells around it.
+        """
+        context = (neighbours,) if self.across_units else ()
         return self.function(x, *context, *arguments)
 
 
@@ -97,21 +116,36 @@ TRANSFORMS: Final[dict[str, Transform]] = {}
 Function = TypeVar("Function", bound=Callable[..., pl.Expr])
 
 
-def transform(function: Function) -> Function:
+@overload
+def transform(function: Function) -> Function: ...
+@overload
+def transform(*, memory: int | Callable[..., int]) -> Callable[[Function], Function]: ...
+def transform(function: Function | None = None, *, memory: int | Callable[..., int] | None = None) -> Any:
     """Register `function(x, argument, ...)` as a transform under its own name.
 
     Annotate arguments with `Months`, `Number`, `Positive` or `NotNegative`: they say what a queryset may write. A
-    transform across units takes `neighbours: Neighbours` as its second parameter.
+    transform across units takes `neighbours: Neighbours` as its second parameter, one across cells `cells: Cells`.
+
+    `memory` is how many months before its own a value depends on, as a number or a function of the arguments. Where it
+    is given, a month is computed from these months alone; without it, from the whole past.
     """
+    if function is None:
+        return lambda function: _register(function, memory)
+    return _register(function, memory)
+
+
+def _register(function: Function, memory: int | Callable[..., int] | None) -> Function:
     hints = get_type_hints(function, include_extras=True)
     first, *others = inspect.signature(function).parameters.values()
-    needs_neighbours = bool(others) and hints[others[0].name] is Neighbours
+    context = hints[others[0].name] if others and hints[others[0].name] in (Neighbours, Cells) else None
     if hints[first.name] is not pl.Expr or not function.__doc__:
         raise TypeError(f"transform {function.__name__} needs a docstring and a first parameter of type polars.Expr")
     TRANSFORMS[function.__name__] = Transform(
         name=function.__name__,
         function=function,
-        parameters=tuple(p.replace(annotation=hints[p.name]) for p in others[needs_neighbours:]),
-        needs_neighbours=needs_neighbours,
+        parameters=tuple(p.replace(annotation=hints[p.name]) for p in others[context is not None :]),
+        needs_neighbours=context is Neighbours,
+        needs_cells=context is Cells,
+        memory=(lambda *_: memory) if isinstance(memory, int) else memory,
     )
     return function

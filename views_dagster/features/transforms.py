@@ -62,7 +62,6 @@ def over_window(values: NDArray[Any], w: int, combine: np.ufunc) -> NDArray[Any]
         combine(later[:, months:], earlier[:, :-months], out=joined[:, months:])
         return joined
 
-    w = min(w, values.shape[1])
     block, size = values, 1
     result, covered = values, w & 1
     while 2 * size <= w:
@@ -86,13 +85,13 @@ def ratio(numerator: Matrix, denominator: NDArray[Any]) -> Matrix:
     return quotient
 
 
-@transform
+@transform(memory=0)
 def replace_na(x: pl.Expr, v: Number = 0.0) -> pl.Expr:
     """v where the value is unknown."""
     return x.fill_null(v)
 
 
-@transform
+@transform(memory=0)
 def is_na(x: pl.Expr) -> pl.Expr:
     """1 where the value is unknown, else 0."""
     return x.is_null().cast(pl.Float64)
@@ -110,31 +109,31 @@ def fill(x: pl.Expr) -> pl.Expr:
     return along_months(x, kernel)
 
 
-@transform
+@transform(memory=0)
 def ln(x: pl.Expr) -> pl.Expr:
     """ln(1 + x); null where x is null or not above -1."""
     return pl.when(x > -1).then(x.log1p())
 
 
-@transform
+@transform(memory=0)
 def gte(x: pl.Expr, v: Number) -> pl.Expr:
     """1 where x >= v, else 0; null stays null."""
     return (x >= v).cast(pl.Float64)
 
 
-@transform
+@transform(memory=lambda k: k)
 def tlag(x: pl.Expr, k: Months) -> pl.Expr:
     """The value k calendar months ago; null where that is unknown or before the unit began."""
     return months_ago(x, k)
 
 
-@transform
+@transform(memory=lambda k: k)
 def delta(x: pl.Expr, k: Months = 1) -> pl.Expr:
     """x minus its value k months ago; null where either is."""
     return x - months_ago(x, k)
 
 
-@transform
+@transform(memory=lambda w: w - 1)
 def moving_sum(x: pl.Expr, w: Months) -> pl.Expr:
     """Sum of the known values of the last w months, the current one included; null where none is known."""
 
@@ -145,13 +144,13 @@ def moving_sum(x: pl.Expr, w: Months) -> pl.Expr:
     return along_months(x, kernel)
 
 
-@transform
+@transform(memory=lambda w: w - 1)
 def moving_average(x: pl.Expr, w: Months) -> pl.Expr:
     """Mean of the known values of the last w months, the current one included; null where none is known."""
     return along_months(x, lambda values: ratio(*sum_and_count(values, w)))
 
 
-@transform
+@transform(memory=lambda w: w - 1)
 def rollmax(x: pl.Expr, w: Months) -> pl.Expr:
     """Largest known value of the last w months, the current one included; null where none is known."""
     return along_months(x, lambda values: over_window(values, w, np.fmax))
@@ -176,13 +175,13 @@ def time_since(x: pl.Expr) -> pl.Expr:
     return along_months(x, kernel)
 
 
-@transform
+@transform(memory=0)
 def decay(x: pl.Expr, h: Positive) -> pl.Expr:
     """2 ** (-x / h): 1 at 0, halved every h months; null stays null."""
     return pl.lit(2.0).pow(-x / h)
 
 
-@transform
+@transform(memory=lambda w: w)
 def onset(x: pl.Expr, w: Months) -> pl.Expr:
     """1 where x is non-zero and was non-zero in none of the w months before, else 0.
 
@@ -216,7 +215,7 @@ def demean(x: pl.Expr) -> pl.Expr:
     return x - mean(x)
 
 
-@transform
+@transform(memory=lambda w, offset: w - 1)
 def entropy(x: pl.Expr, w: Months, offset: NotNegative = 0.0) -> pl.Expr:
     """Shannon entropy, in bits, of the shares that the last w months have in their sum.
 
@@ -237,7 +236,7 @@ def entropy(x: pl.Expr, w: Months, offset: NotNegative = 0.0) -> pl.Expr:
     return along_months(x, kernel)
 
 
-@transform
+@transform(memory=0)
 def countrylag(x: pl.Expr, neighbours: Neighbours) -> pl.Expr:
     """Sum over the first-order neighbours of that month, the unit itself left out.
 

@@ -48,6 +48,16 @@ class Learner(BaseModel, ABC):
             PanelError: too little history to train any step.
         """
 
+    @property
+    def needs_cells(self) -> bool:
+        """Whether unit ids must be those of the lattice's cells (`views_dagster.geography`)."""
+        return False
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Columns that the settings name, which the panel must have."""
+        return ()
+
     @abstractmethod
     def fitted_type(self) -> type[FittedModel]:
         """The class whose `from_files` reads what `fit(...).to_files()` wrote."""

@@ -16,6 +16,7 @@ from views_dagster.calendar import to_key
 from views_dagster.errors import ArtifactError, PanelError
 from views_dagster.forecasts import Forecast
 from views_dagster.learners.base import FittedModel, Learner
+from views_dagster.learners.neighbours import Neighbours
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
@@ -158,10 +159,19 @@ class Conflictology(Baseline):
     same past month for all units, so that what happened together stays together; each month is drawn equally often, and
     a seeded choice of months once more where `window` does not divide the number of draws. A unit that did not exist in
     that month takes in turn, newest first, the months of the window in which it did.
+
+    With `neighbours`, on a lattice of cells, a share of the draws are the months of the cells around. Such a draw moves
+    the whole map by one offset, the same for all cells, so that space stays as coherent as time; each offset is used
+    equally often. A cell without a neighbour there, or whose neighbour did not exist in that month, takes its own.
     """
 
     kind: Literal["conflictology"] = "conflictology"
     window: int = Field(default=12, ge=1, description="months")
+    neighbours: Neighbours | None = Field(default=None, description="draw months of the cells around too; cells only")
+
+    @property
+    def needs_cells(self) -> bool:
+        return self.neighbours is not None
 
     def draws_of_units(self, panel: Panel, *, draws: int, seed: int) -> NDArray[np.float32]:
         recent = panel.target[-self.window :, panel.current][::-1]
@@ -173,7 +183,18 @@ class Conflictology(Baseline):
         own_months = np.argsort(~existed, axis=0, kind="stable")
         turn = (np.cumsum(missing, axis=0) - 1) % existed.sum(axis=0)
         chosen = np.where(missing, own_months[turn, np.arange(units)], month_of_draw[:, None])
-        return np.ascontiguousarray(np.take_along_axis(recent, chosen, axis=0).T)
+        values = np.take_along_axis(recent, chosen, axis=0)
+        if self.neighbours is not None:
+            number = round(self.neighbours.share * draws)
+            positions = self.neighbours.positions(panel.units[panel.current])
+            rng = np.random.default_rng(seed_for(seed, "neighbours"))
+            moved = np.sort(rng.permutation(draws)[:number])
+            offset = rng.permutation(rng.permutation(len(positions))[np.arange(number) % len(positions)])
+            beside = positions[offset]
+            month = month_of_draw[moved][:, None]
+            there = (beside >= 0) & existed[month, beside]
+            values[moved] = np.where(there, recent[month, beside], values[moved])
+        return np.ascontiguousarray(values.T)
 
 
 class FittedBaseline(FittedOnHistory):

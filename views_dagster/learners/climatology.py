@@ -59,14 +59,15 @@ class NegativeBinomialClimatology(Learner):
         `target` and `exists` are (M, U). Mean 0 and 0 months for a unit that did not exist in the window; NaN
         dispersion where there are fewer than two months or no event.
         """
-        values = np.where(exists, target, 0.0)[-self.window :].astype(np.float64)
+        target, exists = target[-self.window :], exists[-self.window :]
+        values = np.where(exists, target, 0.0).astype(np.float64)
         age = np.arange(len(values))[::-1, None]
         forgetting = np.ones(age.shape) if self.half_life is None else 0.5 ** (age / self.half_life)
-        weights = forgetting * exists[-self.window :]
+        weights = forgetting * exists
         total, squared = weights.sum(axis=0), (weights**2).sum(axis=0)
         mean = _ratio((weights * values).sum(axis=0), total, otherwise=0.0)
         months = _ratio(total**2, squared, otherwise=0.0)
-        single = exists[-self.window :].sum(axis=0) < 2
+        single = exists.sum(axis=0) < 2
         # The divisor makes the weighted variance unbiased; with equal weights it is n - 1.
         divisor = np.where(single, 0.0, total - _ratio(squared, total, otherwise=0.0))
         variance = _ratio((weights * (values - mean) ** 2).sum(axis=0), divisor, otherwise=np.nan)

@@ -66,11 +66,17 @@ def schaake_shuffle(margins: NDArray[np.float32], template: NDArray[np.float32],
     units, _, draws = margins.shape
     levels = np.random.default_rng(seed_for(seed, "template ties")).random((units, draws))
     by_level = np.argsort(levels, axis=-1)[:, None, :]
+    ordered = np.sort(margins, axis=-1)
+    # A unit without any event in its template has ties only: its order is that of the levels, at every step.
+    eventful = np.flatnonzero(template.any(axis=(1, 2)))
+    shuffled = np.take_along_axis(ordered, np.argsort(by_level, axis=-1), axis=-1)
+    by_level = by_level[eventful]
     # A stable sort of draws that are already in order of their level leaves equal template values in that order.
-    ranked = np.take_along_axis(_without_gaps(template, levels), by_level, axis=-1)
+    ranked = np.take_along_axis(_without_gaps(template[eventful], levels[eventful]), by_level, axis=-1)
     order = np.take_along_axis(by_level, np.argsort(ranked, axis=-1, kind="stable"), axis=-1)
-    shuffled = np.empty(margins.shape, dtype=margins.dtype)
-    np.put_along_axis(shuffled, order, np.sort(margins, axis=-1), axis=-1)
+    followed = np.empty(order.shape, dtype=margins.dtype)
+    np.put_along_axis(followed, order, ordered[eventful], axis=-1)
+    shuffled[eventful] = followed
     return shuffled
 
 

@@ -74,6 +74,11 @@ class Hurdle(LevelLearner):
         amounts = self.level_quantiles(fitted, features, anchor, np.clip(above, LIMIT, 1 - LIMIT))
         return np.where(above > 0, amounts, 0.0)
 
+    def means(
+        self, fitted: FittedStep, features: NDArray[np.float32], anchor: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return self.probability(fitted, features) * self.level_means(fitted, features, anchor)
+
     def fit(self, panel: Panel, *, steps: Sequence[int], seed: int) -> "FittedHurdle":
         return FittedHurdle.trained(self, panel, steps=steps, seed=seed)
 
@@ -88,11 +93,11 @@ class Hurdle(LevelLearner):
             return FittedStep({}, {"calibration": np.array([_logit(rate), 0.0])})
 
         def classifier(part: StepRows) -> Estimator:
-            kept, weight = self.thinned(part, seed=seed)
+            kept, weight = part.thinned(self.sampling, seed=seed)
             event = (kept.outcome > 0).astype(np.float64)
             return matrix.fit(kept.rows, event, weight, goal="probability", seed=seed_for(seed, CHANCE))
 
-        sample, weight = self.thinned(held, seed=seed)
+        sample, weight = held.thinned(self.sampling, seed=seed)
         raw = _logit(classifier(known).predict(matrix.features[sample.rows]))
         calibration = platt(raw, sample.outcome > 0, weight)
         return FittedStep({CHANCE: classifier(rows)}, {"calibration": calibration})
@@ -108,7 +113,15 @@ def platt(raw: NDArray[np.float64], event: NDArray[np.bool_], weight: NDArray[np
     """Intercept and slope (2,) of the logistic regression of `event` (N,) on the log-odds `raw` (N,).
 
     Newton's method from the identity, with a prior worth a handful of rows that it is right: a slope near 1 in doubt.
+    A step that makes the fit worse, as the first ones can where a few rows stand for very many, is halved until it
+    does not.
     """
+
+    def loss(line: NDArray[np.float64]) -> float:
+        odds = design @ line
+        misfit = weight * (np.logaddexp(0.0, odds) - event * odds)
+        return float(misfit.sum() + (prior * (line - centre) ** 2).sum() / 2)
+
     prior, centre = np.array([1.0, 10.0]), np.array([0.0, 1.0])
     design = np.stack([np.ones_like(raw), raw], axis=1)
     line = centre.copy()
@@ -117,6 +130,10 @@ def platt(raw: NDArray[np.float64], event: NDArray[np.bool_], weight: NDArray[np
         gradient = design.T @ (weight * (event - chance)) - prior * (line - centre)
         curvature = (design * (weight * chance * (1 - chance))[:, None]).T @ design + np.diag(prior)
         move = np.linalg.solve(curvature, gradient)
+        # The tolerance is for steps so small that the loss cannot tell them.
+        worst = loss(line) * (1 + 1e-9)
+        while loss(line + move) > worst:
+            move = move / 2
         line = line + move
         if np.abs(move).max() < 1e-10:
             break
@@ -125,7 +142,7 @@ def platt(raw: NDArray[np.float64], event: NDArray[np.bool_], weight: NDArray[np
 
 def expit(odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """The probability with these log-odds."""
-    return 1 / (1 + np.exp(-odds))
+    return 1 / (1 + np.exp(-np.clip(odds, -500.0, 500.0)))
 
 
 def _logit(chance: NDArray[np.float64]) -> NDArray[np.float64]:

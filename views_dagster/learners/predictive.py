@@ -41,6 +41,10 @@ class Scatter(BaseModel, ABC):
     ) -> NDArray[np.float64]:
         """(U, S) outcomes at `probabilities` (U, S), inside (0, 1), for units with `level` (U,)."""
 
+    @abstractmethod
+    def means(self, level: NDArray[np.float64], tables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """(U,) mean outcome of units with `level` (U,), exact: that of all quantiles."""
+
     def windows(
         self, level: NDArray[np.float64], outcome: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -92,6 +96,20 @@ class Residuals(Scatter):
         pick = (probabilities * outcomes.shape[1]).astype(np.intp)
         return np.expm1(self._move(outcomes[knot[:, None], pick], (level - knots[knot])[:, None]))
 
+    def means(self, level: NDArray[np.float64], tables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        knots, outcomes = tables["knots"], tables["outcomes"]
+        number = outcomes.shape[1]
+        knot = _nearest(knots, level)
+        distance = self.shift * (level - knots[knot])
+        # One ascending axis for the rows of all knots, far enough apart that a search stays in its own row.
+        apart = outcomes.max() + 1.0 + np.abs(distance).max(initial=0.0)
+        least = np.clip(-distance, 0.0, apart - 0.5)
+        line = (outcomes + apart * np.arange(len(knots))[:, None]).reshape(-1)
+        first = np.searchsorted(line, least + apart * knot, side="right") - number * knot
+        above = np.pad(np.cumsum(np.exp(outcomes)[:, ::-1], axis=1)[:, ::-1], ((0, 0), (0, 1)))
+        total = np.exp(distance) * above[knot, first] - (number - first)
+        return np.asarray(np.maximum(total, 0.0) / number, dtype=np.float64)
+
     def _move(self, logged: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(logged > 0, np.maximum(logged + self.shift * distance, 0.0), 0.0)
 
@@ -115,13 +133,29 @@ class Counts(Scatter):
     def quantiles(
         self, level: NDArray[np.float64], tables: Mapping[str, NDArray[np.float64]], probabilities: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        from scipy.stats import nbinom
+        mean = self.means(level, tables)
+        dispersion = np.exp(np.interp(level, tables["knots"], np.log(tables["dispersion"])))
+        return negative_binomial_quantiles(mean, dispersion, probabilities)
 
-        knots = tables["knots"]
+    def means(self, level: NDArray[np.float64], tables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         tiny = 1e-9
-        mean = np.exp(np.interp(level, knots, np.log(tables["mean"] + tiny)))[:, None]
-        size = 1.0 / np.exp(np.interp(level, knots, np.log(tables["dispersion"])))[:, None]
-        return np.asarray(nbinom.ppf(probabilities, size, size / (size + mean)), dtype=np.float64)
+        return np.exp(np.interp(level, tables["knots"], np.log(tables["mean"] + tiny)))
+
+
+def negative_binomial_quantiles(
+    mean: NDArray[np.float64], dispersion: NDArray[np.float64], probabilities: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(U, S) quantiles of negative binomials with `mean` (U,), above 0, and variance mean + dispersion * mean^2."""
+    from scipy.stats import nbinom
+
+    size = 1.0 / dispersion
+    success = size / (size + mean)
+    values = np.zeros(np.broadcast_shapes(probabilities.shape, (len(mean), 1)))
+    # Where most draws are zero, asking only for the others is most of the time saved.
+    unit, draw = np.nonzero(probabilities > (success**size * (1 - 1e-9))[:, None])
+    chosen = np.broadcast_to(probabilities, values.shape)[unit, draw]
+    values[unit, draw] = nbinom.ppf(chosen, size[unit], success[unit])
+    return values
 
 
 def negative_binomial_fit(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -47,37 +47,41 @@ class LevelLearner(SteppedLearner):
             raise ValueError("a regressor with a log link already works on the log scale: give it transform identity")
         if isinstance(self.draws_from, Quantiles) and "quantile" not in block.goals:
             raise ValueError("draws_from quantiles needs lightgbm or HistGradientBoostingRegressor")
+        if isinstance(self.draws_from, Quantiles) and self.balance:
+            raise ValueError("balance needs a mean: give draws_from residuals or counts")
         return self
 
     def needed_months(self, step: int) -> int:
         # The held-out scatter needs one month to train on, its outcome, and two months of outcomes after that.
         return step + 1 if isinstance(self.draws_from, Quantiles) else 2 * step + 2
 
-    def anchors(self, panel: Panel) -> NDArray[np.float64]:
-        return super().anchors(panel) if self.anchor is None else log_recent_mean(panel, self.anchor)
+    def anchors(self, panel: Panel) -> NDArray[np.float64] | None:
+        return None if self.anchor is None else log_recent_mean(panel, self.anchor)
 
     def fit_level(self, step: int, rows: StepRows, matrix: Matrix, *, months: int, seed: int) -> FittedStep:
         """Fit the regressor (for quantiles, one a probability) and the tables of the scatter around it."""
         method = self.draws_from
         if isinstance(method, Quantiles):
             goals: dict[str, Goal] = {f"{LEVEL}-q{number}": q for number, q in enumerate(method.probabilities)}
-            if len(rows.rows) < FEWEST_ROWS:
-                outcomes = rows.outcome if len(rows.rows) else np.zeros(1)
+            if len(rows) < FEWEST_ROWS:
+                outcomes = _outcomes(rows)
                 return FittedStep({}, {"constant": np.log1p(np.quantile(outcomes, method.probabilities))})
             estimators = {
                 name: self._estimator(rows, matrix, goal=goal, step=step, seed=seed) for name, goal in goals.items()
             }
             return FittedStep(estimators, {"constant": np.zeros(len(goals))})
         known, held = split_in_time(rows, step=step, months=months, holdout=method.holdout)
-        if min(len(known.rows), len(held.rows)) < FEWEST_ROWS:
-            outcomes = rows.outcome if len(rows.rows) else np.zeros(1)
+        # A log link has no level for outcomes that are all zero.
+        silent = self.regressor.positive_only and not _outcomes(known).any()
+        if silent or min(len(known), len(held)) < FEWEST_ROWS:
+            outcomes = _outcomes(rows)
             constant = np.log1p(outcomes).mean(keepdims=True)
             tables = method.tabulate(np.repeat(constant, len(outcomes)), outcomes, np.ones(len(outcomes)))
             return FittedStep({}, {"constant": constant, **tables})
         earlier = self._estimator(known, matrix, goal="mean", step=step, seed=seed)
-        sample, weight = self.thinned(held, seed=seed)
+        sample, weight = held.thinned(self.sampling, seed=seed)
         level = self._level(earlier, matrix.features[sample.rows], sample.anchor)
-        tables = method.tabulate(level, sample.outcome, weight)
+        tables = method.tabulate(level, _outcomes(sample), weight)
         latest = self._estimator(rows, matrix, goal="mean", step=step, seed=seed)
         return FittedStep({LEVEL: latest}, {"constant": np.zeros(1), **tables})
 
@@ -89,18 +93,31 @@ class LevelLearner(SteppedLearner):
         probabilities: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """(U, S) outcomes at `probabilities` (U, S) of what `fit_level` learnt."""
-        fitters = [estimator for name, estimator in fitted.estimators.items() if name.split("-")[0] == LEVEL]
-        if fitters:
-            levels = np.stack([self._level(estimator, features, anchor) for estimator in fitters], axis=1)
-        else:
-            levels = np.broadcast_to(fitted.tables["constant"], (len(features), len(fitted.tables["constant"])))
+        levels = self._levels(fitted, features, anchor)
         if isinstance(self.draws_from, Quantiles):
             return self.draws_from.quantiles(levels, probabilities)
         return self.draws_from.quantiles(levels[:, 0], fitted.tables, probabilities)
 
+    def level_means(
+        self, fitted: FittedStep, features: NDArray[np.float32], anchor: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(N,) mean outcomes of what `fit_level` learnt, from residuals or counts."""
+        if isinstance(self.draws_from, Quantiles):
+            raise TypeError("quantiles have no mean")
+        return self.draws_from.means(self._levels(fitted, features, anchor)[:, 0], fitted.tables)
+
+    def _levels(
+        self, fitted: FittedStep, features: NDArray[np.float32], anchor: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(N, Q) predicted levels, one for each estimator of the level."""
+        fitters = [estimator for name, estimator in fitted.estimators.items() if name.split("-")[0] == LEVEL]
+        if fitters:
+            return np.stack([self._level(estimator, features, anchor) for estimator in fitters], axis=1)
+        return np.broadcast_to(fitted.tables["constant"], (len(features), len(fitted.tables["constant"])))
+
     def _estimator(self, rows: StepRows, matrix: Matrix, *, goal: Goal, step: int, seed: int) -> Estimator:
-        kept, weight = self.thinned(rows, seed=seed)
-        outcome = kept.outcome if self.transform == "identity" else np.log1p(kept.outcome) - kept.anchor
+        kept, weight = rows.thinned(self.sampling, seed=seed)
+        outcome = _outcomes(kept) if self.transform == "identity" else np.log1p(_outcomes(kept)) - kept.anchor
         return matrix.fit(kept.rows, outcome, weight, goal=goal, seed=seed_for(seed, LEVEL))
 
     def _level(
@@ -108,6 +125,11 @@ class LevelLearner(SteppedLearner):
     ) -> NDArray[np.float64]:
         predicted = estimator.predict(features)
         return np.log1p(np.maximum(predicted, 0.0)) if self.transform == "identity" else predicted + anchor
+
+
+def _outcomes(rows: StepRows) -> NDArray[np.float64]:
+    """Outcomes of the rows; a zero where there is none."""
+    return rows.outcome.astype(np.float64) if len(rows) else np.zeros(1)
 
 
 class StepShift(LevelLearner):
@@ -130,8 +152,12 @@ class StepShift(LevelLearner):
         anchor: NDArray[np.float64],
         probabilities: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        grid = np.broadcast_to(probabilities, (len(features), len(probabilities)))
-        return self.level_quantiles(fitted, features, anchor, grid)
+        return self.level_quantiles(fitted, features, anchor, probabilities)
+
+    def means(
+        self, fitted: FittedStep, features: NDArray[np.float32], anchor: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return self.level_means(fitted, features, anchor)
 
     def fit(self, panel: Panel, *, steps: Sequence[int], seed: int) -> "FittedStepShift":
         return FittedStepShift.trained(self, panel, steps=steps, seed=seed)

@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from views_dagster.calendar import to_key
 from views_dagster.errors import ArtifactError, PanelError
 from views_dagster.forecasts import Forecast
+from views_dagster.learners.balance import BALANCE, Balance, balancing, slices
 from views_dagster.learners.base import FittedModel, Learner
 from views_dagster.learners.baselines import check_history
 from views_dagster.learners.dependence import joint_draws
 from views_dagster.learners.regressors import Block, Estimator, Matrix
-from views_dagster.learners.step_rows import QUIET_MONTHS, StepRows, rows_of_step
+from views_dagster.learners.step_rows import Sampling, StepRows, recent_mean, rows_of_step
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
@@ -53,13 +54,14 @@ class FittedStep:
 class SteppedLearner(Learner):
     """Settings that all learners with one model a step share, and the training of all steps on one matrix."""
 
-    quiet_share: float = Field(
-        default=0.1,
-        gt=0,
-        le=1,
-        description=f"share that is used of the rows with {QUIET_MONTHS} months of zeros and a zero outcome; each "
-        "then stands for 1 / share: unbiased and much faster",
+    sampling: Sampling = Field(default=Sampling(), description="which rows each step learns from")
+    trained_steps: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="steps that get models of their own, ascending; the others borrow that of the nearest, of two "
+        "equally near ones the earlier; null: all",
     )
+    balance: Balance | None = Field(default=None, description="hold the mean of the draws to the level observed")
     own_history: OwnHistory | None = Field(default=None, description="mix in the unit's own last months")
     workers: int | None = Field(
         default=None, ge=1, exclude=True, description="steps trained at once; default one a core; changes no result"
@@ -87,23 +89,32 @@ class SteppedLearner(Learner):
         anchor: NDArray[np.float64],
         probabilities: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """(U, S) quantiles of the target at ascending `probabilities` (S,), given features (U, P) and anchor (U,)."""
+        """(U, S) quantiles of the target at ascending `probabilities` (U, S), given features (U, P) and anchor (U,)."""
 
-    def anchors(self, panel: Panel) -> NDArray[np.float64]:
-        """(M, U) what the learner measures change from, on the log scale; zeros where it learns none."""
-        return np.zeros(panel.exists.shape)
+    @abstractmethod
+    def means(
+        self, fitted: FittedStep, features: NDArray[np.float32], anchor: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(N,) means of the same distributions; needed for `balance` only."""
 
-    def thinned(self, rows: StepRows, *, seed: int) -> tuple[StepRows, NDArray[np.float64]]:
-        """Rows to use and their weights (n,): of the quiet ones a random share stands for all.
+    def anchors(self, panel: Panel) -> NDArray[np.float64] | None:
+        """(M, U) what the learner measures change from, on the log scale; None where it learns none."""
+        return None
 
-        Which rows stay depends on the seed alone, so that fewer months of history keep the same ones.
-        """
-        lot = np.random.default_rng(seed_for(seed, "quiet")).random(len(rows.rows))
-        keep = ~rows.quiet | (lot < self.quiet_share)
-        return rows.where(keep), np.where(rows.quiet[keep], 1 / self.quiet_share, 1.0)
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        return self.sampling.near
+
+    def lender(self, step: int) -> int:
+        """The step whose model forecasts `step`."""
+        return step if self.trained_steps is None else min(self.trained_steps, key=lambda own: (abs(own - step), own))
+
+    def lenders(self, steps: Sequence[int]) -> tuple[int, ...]:
+        """The steps to train so that all of `steps` are forecast, ascending."""
+        return tuple(sorted({self.lender(step) for step in steps}))
 
     def train(self, panel: Panel, *, steps: Sequence[int], seed: int) -> tuple[FittedStep, ...]:
-        """One fitted step for each of ascending `steps`.
+        """One fitted step for each of `self.lenders(steps)`.
 
         Raises:
             PanelError: a feature or target that is not finite, or too little history for a step.
@@ -111,30 +122,51 @@ class SteppedLearner(Learner):
         from threadpoolctl import threadpool_limits
 
         check_history(panel)
+        steps = self.lenders(steps)
         needed = max(self.needed_months(step) for step in steps)
         if len(panel.months) < needed:
             raise PanelError(
                 f"step {max(steps)} needs at least {needed} months of history, the panel has {len(panel.months)} "
                 f"({to_key(int(panel.months[0]))}..{to_key(panel.origin)}); make more months or forecast fewer steps"
             )
-        features = panel.features[panel.exists]
-        bad = ~np.isfinite(features)
-        if bad.any():
-            name = panel.feature_names[int(np.argwhere(bad)[0][1])]
-            raise PanelError(
-                f"feature {name} is NaN or infinite in the panel's history; end its transforms with fill and replace_na"
-            )
-        anchor = self.anchors(panel)
+        _check_features(panel)
+        features = panel.features.reshape(-1, panel.features.shape[2])
+        anchors, tiers = self.anchors(panel), self.sampling.tiers(panel)
+        own = None if self.own_history is None else recent_mean(panel, self.own_history.months).reshape(-1)
         matrices = {name: block.matrix(features) for name, block in self.blocks().items()}
 
         def one(step: int) -> FittedStep:
-            rows = rows_of_step(panel, step, anchor)
-            return self.fit_step(step, rows, matrices, months=len(panel.months), seed=seed_for(seed, "step", step))
+            rows = rows_of_step(panel, step, tiers, anchors)
+            chosen = seed_for(seed, "step", step)
+            fitted = self.fit_step(step, rows, matrices, months=len(panel.months), seed=chosen)
+            if self.balance is None:
+                return fitted
+            latest = self.balance.latest(rows, step=step, months=len(panel.months))
+            return self._balanced(fitted, latest, features, own, seed=chosen)
 
         workers = min(self.workers or os.cpu_count() or 1, len(steps))
         # Sums over several BLAS threads depend on how many there are.
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
             return tuple(pool.map(one, steps))
+
+    def _balanced(
+        self,
+        fitted: FittedStep,
+        rows: StepRows,
+        features: NDArray[np.float32],
+        own: NDArray[np.float64] | None,
+        *,
+        seed: int,
+    ) -> FittedStep:
+        """The step with the table `BALANCE`; `own` are the flattened means of each unit's own months."""
+        kept, weight = rows.thinned(self.sampling, seed=seed)
+        learnt = float((weight * self.means(fitted, features[kept.rows], kept.anchor)).sum())
+        observed = float(rows.outcome.sum(dtype=np.float64))
+        if self.own_history is None or own is None:
+            factors = balancing(observed, learnt)
+        else:
+            factors = balancing(observed, learnt, own=float(own[rows.rows].sum()), share=self.own_history.share)
+        return FittedStep(fitted.estimators, {**fitted.tables, BALANCE: factors})
 
 
 class SteppedModel(FittedModel):
@@ -156,6 +188,7 @@ class SteppedModel(FittedModel):
         self.feature_names = tuple(feature_names)
         self.steps = tuple(steps)
         self.origin = origin
+        self.trained_steps = learner.lenders(self.steps)
 
     @classmethod
     def trained(cls, learner: SteppedLearner, panel: Panel, *, steps: Sequence[int], seed: int) -> Self:
@@ -177,14 +210,18 @@ class SteppedModel(FittedModel):
                 "train it on an earlier month"
             )
         current = panel.current
-        own = self._own_draws(panel, draws)
-        learnt = draws - own.shape[1]
-        probabilities = (np.arange(learnt) + 0.5) / max(learnt, 1)
-        features, anchor = panel.features[-1, current], self.learner.anchors(panel)[-1, current]
+        anchors = self.learner.anchors(panel)
+        anchor = np.zeros(len(current)) if anchors is None else anchors[-1, current]
         margins = np.empty((len(current), len(self.steps), draws), dtype=np.float32)
-        margins[:, :, learnt:] = own[:, None, :]
-        for position, part in enumerate(self.parts):
-            margins[:, position, :learnt] = self.learner.quantiles(part, features, anchor, probabilities)
+        own = 0 if self.learner.own_history is None else round(self.learner.own_history.share * draws)
+        margins[:, :, draws - own :] = self._own_draws(panel, own, seed=seed)[:, None, :]
+        for step, part in zip(self.trained_steps, self.parts, strict=True):
+            levels = self._slices(len(current), draws - own, seed=seed_for(seed, "slices", step))
+            learnt = self.learner.quantiles(part, panel.features[-1, current], anchor, levels)
+            if BALANCE in part.tables:
+                learnt *= part.tables[BALANCE][0]
+            borrowers = [position for position, other in enumerate(self.steps) if self.learner.lender(other) == step]
+            margins[:, borrowers, : draws - own] = learnt[:, None, :]
         return Forecast(
             origin=panel.origin,
             units=panel.units[current],
@@ -192,17 +229,18 @@ class SteppedModel(FittedModel):
             draws=joint_draws(margins, panel, steps=self.steps, seed=seed),
         )
 
-    def _own_draws(self, panel: Panel, draws: int) -> NDArray[np.float32]:
-        """(U, n) quantiles of each current unit's last months, n its share of the draws."""
-        setting = self.learner.own_history
-        if setting is None:
-            return np.empty((len(panel.current), 0), dtype=np.float32)
-        number = round(setting.share * draws)
-        recent = np.sort(np.where(panel.exists, panel.target, np.nan)[-setting.months :, panel.current], axis=0)
+    def _slices(self, units: int, number: int, *, seed: int) -> NDArray[np.float64]:
+        return slices(units, number, seed=None if self.learner.balance is None else seed)
+
+    def _own_draws(self, panel: Panel, number: int, *, seed: int) -> NDArray[np.float32]:
+        """(U, n) quantiles of each current unit's last months."""
+        months = 1 if self.learner.own_history is None else self.learner.own_history.months
+        latest = panel.exists[-months:, panel.current], panel.target[-months:, panel.current]
+        recent = np.sort(np.where(*latest, np.nan), axis=0)
         # NaN sorts last, so a unit's n existing months are its first n rows.
         known = np.isfinite(recent).sum(axis=0)[:, None]
-        picks = ((np.arange(number)[None, :] + 0.5) / max(number, 1) * known).astype(np.intp)
-        return np.take_along_axis(recent.T, picks, axis=1)
+        levels = self._slices(len(panel.current), number, seed=seed_for(seed, "own"))
+        return np.take_along_axis(recent.T, (levels * known).astype(np.intp), axis=1)
 
     def to_files(self) -> dict[str, bytes]:
         about = _About(
@@ -215,7 +253,7 @@ class SteppedModel(FittedModel):
         )
         files = {MODEL_FILE: about.model_dump_json().encode()}
         blocks = self.learner.blocks()
-        for step, part in zip(self.steps, self.parts, strict=True):
+        for step, part in zip(self.trained_steps, self.parts, strict=True):
             for name, estimator in part.estimators.items():
                 files[_estimator_file(step, name, blocks)] = estimator.to_bytes()
         for name in about.tables:
@@ -231,16 +269,34 @@ class SteppedModel(FittedModel):
             learner = cls.learner_type.model_validate(about.learner)
             blocks = learner.blocks()
             tables = {name: np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False) for name in about.tables}
+            trained = zip(learner.lenders(about.steps), about.estimators, strict=True)
             parts = [
                 FittedStep(
                     {name: blocks[_prefix(name)].read(files[_estimator_file(step, name, blocks)]) for name in names},
                     {name: table[position] for name, table in tables.items()},
                 )
-                for position, (step, names) in enumerate(zip(about.steps, about.estimators, strict=True))
+                for position, (step, names) in enumerate(trained)
             ]
         except (KeyError, IndexError, ValueError) as error:
             raise ArtifactError(f"not the files of a {cls.__name__}: {error}; train the model again") from error
         return cls(learner, parts, feature_names=about.feature_names, steps=about.steps, origin=about.origin)
+
+
+def _check_features(panel: Panel) -> None:
+    """Refuse features that cannot be learnt from.
+
+    Raises:
+        PanelError: a feature that is not finite where its unit exists.
+    """
+    # A year at a time, so that the mask of a large panel is never whole in memory.
+    for first in range(0, len(panel.months), 12):
+        year = slice(first, first + 12)
+        bad = ~np.isfinite(panel.features[year]) & panel.exists[year, :, None]
+        if bad.any():
+            name = panel.feature_names[int(np.argwhere(bad)[0][2])]
+            raise PanelError(
+                f"feature {name} is NaN or infinite in the panel's history; end its transforms with fill and replace_na"
+            )
 
 
 class _About(BaseModel):

@@ -80,7 +80,7 @@ def fan_chart(
     )
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).reshape(-1)
     first = forecast.origin - history_months + 1
-    shown = history.filter(pl.col("month_id") >= first).sort("unit_id", "month_id")
+    shown = history.filter(pl.col("month_id") >= first, pl.col("unit_id").is_in(chosen)).sort("unit_id", "month_id")
     position = {int(unit): place for place, unit in enumerate(forecast.units)}
     later = False
     for axis, unit in zip(axes, chosen, strict=False):
@@ -96,7 +96,7 @@ def fan_chart(
         name = (names or {}).get(unit, f"unit {unit}")
         shown_name = name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1].rstrip()}…"
         axis.set_title(shown_name, loc="left", fontsize=10, fontweight="bold", color=_INK)
-        axis.set_title(f"mean {_short(float(draws.mean(dtype=np.float64)))}", loc="right", fontsize=8, color=_MEAN)
+        axis.set_title(f"mean {short_label(float(draws.mean(dtype=np.float64)))}", loc="right", fontsize=8, color=_MEAN)
         _tidy(axis)
     for place, axis in enumerate(axes):
         axis.set_visible(place < len(chosen))
@@ -171,10 +171,10 @@ def _log_axis(axis: "Axes", peak: float) -> None:
     ticks = [0, *(10**power for power in range(9) if 10**power <= top)]
     if top < 30:
         ticks = [tick for tick in (0, 1, 2, 5, 10, 20) if tick <= top]
-    axis.set_yticks(ticks, [_short(tick) for tick in ticks])
+    axis.set_yticks(ticks, [short_label(tick) for tick in ticks])
 
 
-def _short(number: float) -> str:
+def short_label(number: float) -> str:
     """A number in a few characters: 0.3, 7.5, 320, 1.2k, 45k, 3.1M."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(number) >= size:

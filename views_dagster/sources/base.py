@@ -66,6 +66,11 @@ class Reader(BaseModel, ABC):
         return False
 
     @property
+    def panel_memory(self) -> int:
+        """Months before a month whose raw rows `panel` needs for that month's values."""
+        return 0
+
+    @property
     def parent_level(self) -> str | None:
         """The coarser level that `parent_id` of a table of units refers to; None for everything else."""
         return None

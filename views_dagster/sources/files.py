@@ -1,6 +1,7 @@
 """Reading table files of the formats that publishers use, and saying which file it was."""
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,8 +52,8 @@ def _read_zip(path: Path, keep: Callable[[Sequence[str]], Sequence[str]]) -> pl.
         if len(tables) != 1:
             held = ", ".join(archive.namelist())
             raise SourceError(f"{path} holds {len(tables)} csv files, expected exactly one; it holds {held}")
-        with archive.open(tables[0]) as member:
-            return _collect(_scan_csv(member), keep, path)
+        # Read here and not by polars, which ends the process where the checksum is wrong.
+        return _collect(_scan_csv(io.BytesIO(archive.read(tables[0]))), keep, path)
 
 
 def _scan_csv(source: Path | IO[bytes]) -> pl.LazyFrame:

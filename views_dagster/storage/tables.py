@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from views_dagster.calendar import describe_months
-from views_dagster.errors import MissingMonthsError
+from views_dagster.errors import DamagedTableError, MissingMonthsError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -49,10 +49,17 @@ class TableStore:
             MissingMonthsError: nothing was ever written to it.
         """
         from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
 
         if not self.exists(table):
             raise MissingMonthsError(f"{table} has never been materialised")
-        return DeltaTable(self.uri(table), version=version, storage_options=dict(self.options))
+        try:
+            return DeltaTable(self.uri(table), version=version, storage_options=dict(self.options))
+        except DeltaError as error:
+            raise DamagedTableError(
+                f"the log of {self.uri(table)} cannot be read: {error}; restore it from a backup, or remove the folder "
+                "and make its months again"
+            ) from error
 
     def months(self, table: str, version: int | None = None) -> frozenset[int]:
         """Month ids that the table holds; empty where it was never written."""
@@ -92,17 +99,33 @@ class TableStore:
         """Note that a month's rows, which stay readable, must not be built on."""
         self.write(f"rejected/{table}", pl.DataFrame({"month_id": [month], "reason": [reason]}), [month], {})
 
-    def accept(self, table: str, month: int) -> None:
-        """Take `reject` back, where there was one."""
-        if self.rejection(table, month) is not None:
-            self.open(f"rejected/{table}").delete(f"month_id = {month}")
+    def accept(self, table: str, first: int, last: int) -> None:
+        """Take `reject` back for the months `first..last`, where there was one."""
+        if self.rejections(table, first, last):
+            self.open(f"rejected/{table}").delete(f"month_id >= {first} and month_id <= {last}")
 
-    def rejection(self, table: str, month: int) -> str | None:
-        """Why a month's rows must not be built on, or None where they may."""
+    def rejections(self, table: str, first: int, last: int) -> dict[int, str]:
+        """The months of `first..last` whose rows must not be built on, and why."""
         if not self.exists(f"rejected/{table}"):
-            return None
-        reasons = self.scan(f"rejected/{table}", month, month).select("reason").collect()["reason"]
-        return str(reasons[0]) if len(reasons) else None
+            return {}
+        rows = self.scan(f"rejected/{table}", first, last).select("month_id", "reason").sort("month_id").collect()
+        return dict(rows.iter_rows())
+
+    def damage(self, table: str, first: int, last: int, version: int | None = None) -> dict[int, str]:
+        """The months of `first..last` with a data file that is gone or has not the size it was written with, and what.
+
+        Looks at a folder's files, not into them; an object store answers for its own.
+        """
+        if "://" in self.location or not self.exists(table):
+            return {}
+        delta = self.open(table, version)
+        files = pl.DataFrame(delta.get_add_actions(flatten=True))
+        found = {}
+        for month, path, size in files.select("partition.month_id", "path", "size_bytes").iter_rows():
+            file = Path(self.uri(table), path)
+            if first <= int(month) <= last and (not file.is_file() or file.stat().st_size != size):
+                found[int(month)] = f"{file} is {'damaged' if file.is_file() else 'gone'}"
+        return found
 
     def _commit(self, table: str, frame: pl.DataFrame, predicate: str, note: dict[str, str]) -> int:
         from deltalake import CommitProperties, DeltaTable, write_deltalake

@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 
 from views_dagster.calendar import from_key
-from views_dagster.conflict.countries import COUNTRY_SCHEMA, Countries, outside_states
+from views_dagster.conflict.countries import COUNTRY_SCHEMA, Countries
 from views_dagster.conflict.ucdp_files import UcdpFiles
 from views_dagster.errors import QuerysetError, SourceError
+from views_dagster.panel import KEYS
 
 JANUARY = from_key("2024-01")
 
@@ -136,7 +137,7 @@ def test_real_states_appear_and_vanish(shared_data: Path, states: str) -> None:
     pairs = frame.explode("neighbours", empty_as_null=False).select("month_id", "unit_id", "neighbours").drop_nulls()
     mirrored = pairs.select("month_id", pl.col("neighbours").alias("unit_id"), pl.col("unit_id").alias("neighbours"))
     assert pairs.join(mirrored, on=pairs.columns, how="anti").is_empty()
-    assert outside_states(mirrored, frame).is_empty()
+    assert mirrored.join(frame, on=KEYS, how="anti").is_empty()
 
 
 def test_every_real_event_happens_in_a_state(shared_data: Path) -> None:
@@ -146,10 +147,4 @@ def test_every_real_event_happens_in_a_state(shared_data: Path) -> None:
     panel = reader.panel(reader.read(first, last).frame.lazy(), "cm").collect()
     for states in ("ucdp_country_month.parquet", "gw_states.parquet"):
         known = Countries(states=folder / states, adjacency=folder / "country_adjacency.parquet").read(first, last)
-        assert outside_states(panel, known.frame).is_empty()
-
-
-def test_units_outside_the_states_are_found(country_months: Countries) -> None:
-    states = country_months.read(528, 529).frame
-    panel = pl.DataFrame({"month_id": [528, 529, 529], "unit_id": [2, 2, 3]}, schema_overrides={"month_id": pl.Int32})
-    assert outside_states(panel, states).rows() == [(529, 2)]
+        assert panel.join(known.frame, on=KEYS, how="anti").is_empty()

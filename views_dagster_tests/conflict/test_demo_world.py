@@ -325,8 +325,8 @@ def test_readers_say_what_they_offer(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not frame.select(reader.row_keys).is_duplicated().any()
         panel = reader.panel(frame.lazy(), "cm").collect()
         assert set(panel.columns) == {"month_id", "unit_id", *reader.columns("cm")}
-        with pytest.raises(QuerysetError, match="pgm"):
-            reader.columns("pgm")
+        with pytest.raises(QuerysetError, match="village"):
+            reader.columns("village")
 
 
 @pytest.mark.parametrize(("first", "last"), [("1988-12", "1989-02"), ("2035-12", "2036-01")])

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from views_dagster.calendar import from_date, from_key
+from views_dagster.conflict.event_reader import EventReader
 from views_dagster.conflict.ucdp_events import (
     EVENT_MONTH_SCHEMA,
     EVENT_SCHEMA,
-    EventReader,
     clean,
     normalise,
     published_columns,
@@ -117,6 +117,7 @@ def test_only_the_columns_that_are_kept_need_parsing() -> None:
     [
         ({"type_of_violence": None}, "have no type_of_violence"),
         ({"type_of_violence": 4}, "type_of_violence other than 1 \\(sb\\), 2 \\(ns\\), 3 \\(os\\)"),
+        ({"where_prec": 0}, "where_prec other than 1..7"),
         ({"country_id": None}, "have no country_id"),
         ({"country_id": 0}, "no Gleditsch-Ward number"),
         ({"country_id": 1000}, "no Gleditsch-Ward number"),
@@ -124,6 +125,7 @@ def test_only_the_columns_that_are_kept_need_parsing() -> None:
         ({"date_start": None}, "have no date_start"),
         ({"best": None}, "have no best"),
         ({"low": -1}, "have negative deaths"),
+        ({"date_end": date(2032, 1, 31)}, "end more than 732 days after they start"),
         ({"latitude": 90.5}, "lie off the globe"),
         ({"longitude": -181.0}, "lie off the globe"),
     ],
@@ -249,7 +251,7 @@ def test_panel_sums_by_month_country_and_type() -> None:
 
 
 def test_a_level_that_is_not_offered_is_refused() -> None:
-    with pytest.raises(QuerysetError, match="level cm, not village"):
+    with pytest.raises(QuerysetError, match="level cm and pgm, not village"):
         _Events().columns("village")
     with pytest.raises(QuerysetError):
         _Events().panel(pl.LazyFrame(), "village")

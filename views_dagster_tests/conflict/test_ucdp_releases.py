@@ -157,6 +157,18 @@ def test_an_event_dated_outside_its_release_is_an_error(version: str, start: dat
         event_months([release], month, month, dating="start")
 
 
+def test_a_candidate_release_with_many_earlier_events_has_wrong_years() -> None:
+    late = [row(id=number, date_start=date(2022, 1, 5), date_end=date(2022, 1, 5)) for number in range(21)]
+    own = [row(id=100 + number, date_start=date(2023, 1, 5), date_end=date(2023, 1, 5)) for number in range(79)]
+    month = from_key("2023-01")
+    _, repairs = event_months([_release("23.0.1", *late[:20], *own)], month, month, dating="start")
+    assert repairs["events_of_earlier_months"] == 20
+    few = [_release("23.0.1", *late, *own)]
+    assert event_months(few, month, month, dating="start")[1]["events_of_earlier_months"] == 21
+    with pytest.raises(SourceError, match="21 of 51 events start before 2023-01"):
+        event_months([_release("23.0.1", *late, *own[:30])], month, month, dating="start")
+
+
 def test_the_same_release_twice_is_an_error() -> None:
     release = _release("24.0.1", row())
     with pytest.raises(SourceError, match=r"v24.0.1 and v24.0.1 are the same release"):

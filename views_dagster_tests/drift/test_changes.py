@@ -69,3 +69,23 @@ def test_means_that_are_not_finite_are_left_to_the_validity_suite() -> None:
     before = forecast({1: [1], 2: [1]}, 10)
     now = forecast({1: [1], 2: [float("inf")]}, 10)
     assert run(now, before)["overall_change"].figures["units"] == 1
+
+
+def test_forecasts_near_zero_are_held_to_a_share_of_their_level() -> None:
+    before = forecast({unit: [0.02] for unit in range(1000)}, 10)
+    doubled = forecast({unit: [0.04] for unit in range(1000)}, 10)
+    result = run(doubled, before)["overall_change"]
+    assert not result.passed
+    assert result.figures["overall_limit"] == pytest.approx(0.25 * math.log(1.04))
+    assert run(forecast({unit: [0.024] for unit in range(1000)}, 10), before)["overall_change"].passed
+
+
+def test_the_share_of_changed_units_is_also_that_of_units_that_could_change() -> None:
+    quiet = {unit: [0.0] for unit in range(100, 1000)}
+    before = forecast({unit: [9.0] for unit in range(30)} | quiet, 10)
+    now = forecast({unit: [9.0] for unit in range(60, 90)} | quiet, 10)
+    both = [pl.concat([f, forecast({u: [0.0] for u in o}, 10)]) for f, o in ((before, range(60, 90)), (now, range(30)))]
+    result = run(both[1], both[0])["changed_units"]
+    assert not result.passed
+    assert (result.figures["changed_units"], result.figures["active_units"]) == (60, 60)
+    assert result.figures["changed_share"] == pytest.approx(60 / 960)

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from views_dagster.drift.outputs import VALIDITY_CHECKS, check_output_validity
+from views_dagster.drift.outputs import VALIDITY_CHECKS, check_output_validity, largest_observed
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.selftest import DRAWS, MONTH, STEPS, TARGET, UNITS, good_forecast
 from views_dagster.drift.settings import OutputValiditySettings
@@ -127,3 +127,16 @@ def test_a_frame_that_is_no_forecast() -> None:
         run(good_forecast().drop("draws"))
     with pytest.raises(PanelError, match=TARGET):
         run(good_forecast(), HISTORY.drop(TARGET))
+
+
+def test_the_history_may_be_lazy() -> None:
+    assert largest_observed(HISTORY.lazy(), TARGET, MONTH) == 400
+    results = run(with_value(4001.0), HISTORY.lazy())  # type: ignore[arg-type]
+    assert fired(results) == {"bound": "error", "high_means": "warning"}
+
+
+def test_a_forecast_without_a_finite_row_fails_that_check_alone() -> None:
+    frame = good_forecast().with_columns(mean=pl.lit(None, dtype=pl.Float32))
+    results = run(frame)
+    assert fired(results) == {"finite": "error"}
+    assert results["bound"].note == "not evaluated: no row is finite"

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from views_dagster.drift.distributions import ks_distance, units_alike, usual_distance
 from views_dagster.drift.settings import InputDriftSettings
-from views_dagster.drift.statistics import Statistics, Window, cohens_h, ks_distance, summarise
+from views_dagster.drift.statistics import Statistics, Window, cohens_h, summarise
 from views_dagster.errors import PanelError
 
 FEW = InputDriftSettings(history_months=8, min_history_months=2)
@@ -140,7 +141,7 @@ def test_distributions_are_not_tested_in_columns_that_repeat_last_month() -> Non
     values[8] = values[7]
     result = statistics(values)
     assert result.columns["ks"][0] is None
-    assert result.partitions == {}
+    assert result.columns["kl"][0] is None
 
 
 def test_a_column_that_moves_by_nature_is_held_to_its_usual_distance() -> None:
@@ -149,13 +150,13 @@ def test_a_column_that_moves_by_nature_is_held_to_its_usual_distance() -> None:
     moving = statistics(decay)
     assert moving.columns["ks"][0] == 1
     assert moving.columns["ks_limit"][0] == pytest.approx(1.25)
-    assert moving.partitions == {}
+    assert moving.columns["kl"][0] is None
     steady = np.random.default_rng(0).normal(5, 1, (9, 60))
     steady[8] += 3
     jumped = statistics(steady)
     assert jumped.columns["ks"][0] > 0.8
     assert jumped.columns["ks_limit"][0] < 0.5
-    assert "x" in jumped.partitions
+    assert jumped.columns["kl"][0] > 0.5
 
 
 def test_noise_allowances_follow_their_formulas() -> None:
@@ -187,3 +188,46 @@ def test_overall_counts_units_that_came_and_went() -> None:
     # Three of the four units that either month has.
     assert row["missing_cells"] == pytest.approx(0.25)
     assert row["completeness_fall"] == pytest.approx(0.25)
+
+
+def test_units_that_move_together_are_one_observation() -> None:
+    paths = np.array([[1.0, 1, 1, 2, 3], [4.0, 4, 4, 4, 4]])
+    # Groups of 3, 1 and 1: worth 25 / 11 equal observations, so 11 / 5 units for each.
+    assert units_alike(paths) == pytest.approx(11 / 5)
+    assert units_alike(np.arange(10.0).reshape(2, 5)) == 1
+    assert units_alike(np.empty((2, 0))) == 1
+
+
+def test_a_value_spread_from_parents_is_allowed_the_noise_of_the_parents() -> None:
+    rng = np.random.default_rng(1)
+    spread = statistics(np.repeat(rng.normal(5, 1, (9, 25)), 40, axis=1)).columns.row(0, named=True)
+    alone = statistics(rng.normal(5, 1, (9, 1000))).columns.row(0, named=True)
+    # 25 independent values now, and 8 months of 1000 before.
+    assert spread["ks_limit"] == pytest.approx(np.sqrt(np.log(2e4) / 2 * (1 / 25 + 1 / 8000)))
+    assert spread["kl_limit"] == pytest.approx(33.72 / 50, abs=1e-3)
+    assert alone["ks_limit"] == FEW.ks_distance_warning
+
+
+def test_a_fault_that_hits_units_alike_does_not_widen_its_own_limit() -> None:
+    values = np.random.default_rng(2).normal(5, 1, (9, 500))
+    values[8] = 9
+    assert statistics(values).columns["ks_limit"][0] == FEW.ks_distance_warning
+
+
+def test_the_usual_distance_is_the_median_distance_of_months_from_those_before() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(9, 30)) + np.arange(9)[:, None]
+    distances = [ks_distance(values[at], np.sort(values[:at].ravel())) for at in (6, 7, 8)]
+    some = np.ones(values.shape, dtype=bool)
+    assert usual_distance(values, some, np.sort(values.ravel()), 3) == pytest.approx(np.median(distances))
+
+
+def test_zeros_of_a_rarely_active_column_are_held_to_what_it_has_to_lose() -> None:
+    values = np.zeros((9, 10_000))
+    values[:, :100] = np.random.default_rng(4).uniform(1, 2, (9, 100))
+    column = statistics(values).columns.row(0, named=True)
+    # From 1 % of values to none, h is 2 asin(0.1).
+    assert column["zeros_limit"] == pytest.approx(0.4 * 2 * np.arcsin(0.1))
+    values[8, 30:] = 0
+    lost = statistics(values).columns.row(0, named=True)
+    assert lost["zeros_effect"] > lost["zeros_limit"]

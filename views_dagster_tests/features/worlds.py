@@ -1,6 +1,6 @@
 """Small worlds for the tests of features: a reader of ready panels, and tables written as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
@@ -14,9 +14,10 @@ class Ready(Reader):
 
     names: tuple[str, ...] = ("x",)
     events: bool = False
+    level: str = "cm"
 
     def columns(self, level: str) -> frozenset[str]:
-        return frozenset(self.names) if level == "cm" else frozenset()
+        return frozenset(self.names) if level == self.level else frozenset()
 
     @property
     def row_keys(self) -> Sequence[str]:
@@ -31,6 +32,21 @@ class Ready(Reader):
     @property
     def absent_is_zero(self) -> bool:
         return self.events
+
+
+class CellUnits(Ready):
+    """A table of cells, each in a parent of level cm."""
+
+    names: tuple[str, ...] = ("height",)
+    level: str = "pgm"
+
+    @property
+    def parent_level(self) -> str:
+        return "cm"
+
+    @property
+    def lists_units(self) -> bool:
+        return True
 
 
 def units_table(
@@ -50,8 +66,26 @@ def values_table(values: Mapping[tuple[int, int], float | None]) -> pl.DataFrame
 
 def queryset_of(**chains: Sequence[str]) -> Queryset:
     """A queryset over `s.x` with one column for each chain, and the raw `x` as its target."""
-    columns = {name: {"from": "s.x", "transforms": list(chain)} for name, chain in chains.items()}
-    return Queryset.model_validate({"level": "cm", "targets": {"target": {"from": "s.x"}}, "columns": columns})
+    return _queryset({name: ("s.x", chain) for name, chain in chains.items()}, level="cm", units="countries")
+
+
+def cell_queryset(**columns: Sequence[str]) -> Queryset:
+    """A queryset of cells; each column is its origin followed by its chain, the target the raw `s.x`."""
+    return _queryset({name: (first, chain) for name, (first, *chain) in columns.items()}, level="pgm", units="cells")
+
+
+def _queryset(columns: Mapping[str, tuple[str, Sequence[str]]], level: str, units: str) -> Queryset:
+    written = {name: {"from": origin, "transforms": list(chain)} for name, (origin, chain) in columns.items()}
+    return Queryset.model_validate(
+        {"level": level, "units": units, "targets": {"target": {"from": "s.x"}}, "columns": written}
+    )
+
+
+def cells_table(lives: Mapping[int, Sequence[int]], parent: Callable[[int, int], int]) -> pl.DataFrame:
+    """The table of cells that exist in the months listed; `parent(cell, month)` and a `height` of cell / 1000."""
+    rows = [(month, cell, parent(cell, month), cell / 1000) for cell, months in lives.items() for month in months]
+    schema = {"month_id": pl.Int32, "unit_id": pl.Int64, "parent_id": pl.Int64, "height": pl.Float32}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def run(

@@ -36,6 +36,7 @@ EXAMPLES: dict[str, Learner] = {
     "locf": Locf(),
     "average": Average(window=6),
     "conflictology": Conflictology(window=12),
+    "conflictology_neighbours": Conflictology.model_validate({"window": 12, "neighbours": {"ring": 1, "share": 0.5}}),
     "negative_binomial_climatology": NegativeBinomialClimatology(window=12),
     "step_shift_residuals": StepShift.model_validate({"regressor": TREES}),
     "step_shift_counts": StepShift.model_validate({"regressor": FOREST, "draws_from": {"kind": "counts"}}),
@@ -43,6 +44,13 @@ EXAMPLES: dict[str, Learner] = {
         {"regressor": TREES, "draws_from": {"kind": "quantiles", "probabilities": (0.5, 0.9)}, "anchor": 6}
     ),
     "step_shift_own_history": StepShift.model_validate({"regressor": TREES, "own_history": {"share": 0.5}}),
+    "step_shift_counts_balanced": StepShift.model_validate(
+        {"regressor": FOREST, "draws_from": {"kind": "counts"}, "balance": {}, "sampling": {"near": ["x0"]}}
+    ),
+    "step_shift_balanced": StepShift.model_validate(
+        {"regressor": TREES, "balance": {"months": 24}, "own_history": {"share": 0.25}, "trained_steps": [1, 4]}
+    ),
+    "hurdle_balanced": Hurdle.model_validate({"classifier": TREES, "regressor": TREES, "balance": {}}),
     "hurdle": Hurdle.model_validate({"classifier": TREES, "regressor": TREES}),
     "hurdle_scikit": Hurdle.model_validate({"classifier": LOGISTIC, "regressor": FOREST}),
 }

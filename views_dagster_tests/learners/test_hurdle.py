@@ -72,3 +72,16 @@ def test_platt_stays_finite_where_the_chances_separate_the_events() -> None:
 def test_counts_are_refused_because_they_have_zeros_of_their_own() -> None:
     with pytest.raises(ValidationError, match="zeros of their own"):
         Hurdle.model_validate({"classifier": TREES, "regressor": TREES, "draws_from": {"kind": "counts"}})
+
+
+def test_calibration_holds_where_few_rows_stand_for_very_many() -> None:
+    # Plain Newton steps overshoot here and end at odds of exp(-3647).
+    rng = np.random.default_rng(0)
+    raw = np.concatenate([np.full(2000, -3.0), rng.normal(4.0, 1.0, 40)])
+    event = np.concatenate([np.zeros(2000, dtype=bool), rng.random(40) < 0.1])
+    weight = np.where(event, 1.0, 100.0)
+    intercept, slope = platt(raw, event, weight)
+    chance = expit(intercept + slope * raw)
+    # The score equation of the intercept, whose prior has precision one.
+    assert (weight * chance).sum() == pytest.approx(event.sum() - intercept, rel=1e-6)
+    assert 0 < slope < 2

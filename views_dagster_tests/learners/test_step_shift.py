@@ -3,41 +3,50 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from views_dagster.errors import ArtifactError, PanelError
-from views_dagster.learners.step_rows import log_recent_mean, rows_of_step, split_in_time
+from views_dagster.learners.step_rows import KEPT, QUIET, Sampling, log_recent_mean, rows_of_step, split_in_time
 from views_dagster.learners.step_shift import FittedStepShift, StepShift
 from views_dagster.learners.stepped import OwnHistory
+from views_dagster.panel import Panel
 from views_dagster_tests.learners.panels import panel_of, world
 
 NAN = np.nan
 STUMPS = {"lightgbm": {"n_estimators": 40, "learning_rate": 0.5, "min_child_samples": 5, "num_leaves": 8}}
 
 
+def tiers(panel: Panel) -> NDArray[np.uint8]:
+    return Sampling().tiers(panel)
+
+
 def test_a_row_learns_the_target_k_months_later_of_its_own_unit() -> None:
-    target = np.array([[1, 10, NAN], [2, 20, NAN], [3, 30, 300], [4, NAN, 400]])
-    rows = rows_of_step(panel_of(target), 1, np.arange(12.0).reshape(4, 3))
-    # Positions count existing unit-months: 1, 10, 2, 20, 3, 30, 300, 4, 400.
-    assert_array_equal(rows.rows, [0, 1, 2, 3, 4, 6])
+    panel = panel_of(np.array([[1, 10, NAN], [2, 20, NAN], [3, 30, 300], [4, NAN, 400]]))
+    rows = rows_of_step(panel, 1, tiers(panel), 10 * np.arange(12.0).reshape(4, 3))
+    assert_array_equal(rows.rows, [0, 1, 3, 4, 6, 8])
     assert_array_equal(rows.month, [0, 0, 1, 1, 2, 2])
     assert_array_equal(rows.outcome, [2, 20, 3, 30, 4, 400])
-    assert_array_equal(rows.anchor, [0, 1, 3, 4, 6, 8])
-    later = rows_of_step(panel_of(target), 3, np.zeros((4, 3)))
+    assert_array_equal(rows.anchor, [0, 10, 30, 40, 60, 80])
+    later = rows_of_step(panel, 3, tiers(panel))
     assert_array_equal(later.rows, [0])
     assert_array_equal(later.outcome, [4])
+    assert_array_equal(later.anchor, [0])
 
 
 def test_quiet_rows_have_a_year_of_zeros_and_a_zero_outcome() -> None:
     target = np.zeros((30, 1))
     target[10] = 5
-    rows = rows_of_step(panel_of(target), 2, np.zeros((30, 1)))
+    panel = panel_of(target)
+    rows = rows_of_step(panel, 2, tiers(panel))
     loud = {8, *range(10, 22)}
-    assert_array_equal(rows.quiet, [month not in loud for month in range(28)])
+    assert_array_equal(rows.tier == QUIET, [month not in loud for month in range(28)])
+    assert_array_equal(rows.tier == KEPT, [month in loud for month in range(28)])
 
 
 def test_held_out_months_come_after_everything_known_at_the_cut_off() -> None:
-    rows = rows_of_step(panel_of(np.ones((50, 2))), 10, np.zeros((50, 2)))
+    panel = panel_of(np.ones((50, 2)))
+    rows = rows_of_step(panel, 10, tiers(panel))
     known, held = split_in_time(rows, step=10, months=50, holdout=0.5)
     # 40 months have an outcome; the latest 20 are held out, and month 20 knows the outcomes of months up to 10.
     assert_array_equal(np.unique(held.month), np.arange(20, 40))
@@ -58,7 +67,7 @@ def test_forecasts_are_shifted_by_exactly_their_step(step: int) -> None:
     target = np.repeat(cycle[month % 7][:, None], 3, axis=1)
     panel = panel_of(target, np.repeat((month % 7)[:, None, None], 3, axis=1))
     learner = StepShift.model_validate(
-        {"regressor": STUMPS, "quiet_share": 1, "draws_from": {"kind": "residuals", "neighbours": 10}}
+        {"regressor": STUMPS, "sampling": {"share": 1}, "draws_from": {"kind": "residuals", "neighbours": 10}}
     )
     forecast = learner.fit(panel, steps=[step], seed=1).predict(panel, draws=9, seed=1)
     assert_allclose(forecast.draws, cycle[(209 + step) % 7], rtol=1e-3)
@@ -97,12 +106,11 @@ def test_the_number_of_workers_changes_nothing() -> None:
 
 def test_dropping_quiet_rows_keeps_the_weight_of_all() -> None:
     panel = panel_of(np.where(np.arange(4000) % 40 == 0, 3, 0).reshape(400, 10))
-    rows = rows_of_step(panel, 1, np.zeros(panel.exists.shape))
-    learner = StepShift.model_validate({"regressor": STUMPS, "quiet_share": 0.2})
-    kept, weight = learner.thinned(rows, seed=1)
-    assert len(kept.rows) < len(rows.rows) / 2
+    rows = rows_of_step(panel, 1, tiers(panel))
+    kept, weight = rows.thinned(Sampling(share=0.2), seed=1)
+    assert len(kept) < len(rows) / 2
     assert (kept.outcome > 0).sum() == (rows.outcome > 0).sum()
-    assert_allclose(weight.sum(), len(rows.rows), rtol=0.05)
+    assert_allclose(weight.sum(), len(rows), rtol=0.05)
 
 
 def test_too_little_history_names_the_months_it_needs() -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from views_dagster.forecasts import Forecast
-from views_dagster.reports.figures import _short, fan_chart, hardest_hit
+from views_dagster.reports.figures import fan_chart, hardest_hit, short_label
 
 ORIGIN = 529
 
@@ -100,6 +100,15 @@ def test_observations_after_the_origin_are_drawn() -> None:
     assert shown != hidden
 
 
+def test_a_long_history_of_many_units_is_drawn_as_that_of_the_few_shown() -> None:
+    """What is far back, or of other units, is left out before anything is sorted or drawn."""
+    old = history(ORIGIN - 100)
+    others = history().with_columns(pl.col("unit_id") + 1000)
+    shown = fan_chart(forecast(), history(), value="count", measure="m", title="t", units=[12])
+    much = pl.concat([others, history(), old])
+    assert fan_chart(forecast(), much, value="count", measure="m", title="t", units=[12]) == shown
+
+
 def test_an_empty_history_and_a_forecast_of_zero_are_drawn() -> None:
     zero = Forecast(origin=ORIGIN, units=np.array([1]), steps=np.arange(1, 4), draws=np.zeros((1, 3, 5), np.float32))
     assert size(fan_chart(zero, history().clear(), value="count", measure="m", title="t"))[0] > 300
@@ -109,5 +118,5 @@ def test_an_empty_history_and_a_forecast_of_zero_are_drawn() -> None:
     ("number", "text"),
     [(0, "0"), (0.314, "0.31"), (7.46, "7.5"), (320.4, "320"), (1234, "1.23k"), (45_000, "45k"), (3.1e6, "3.1M")],
 )
-def test_numbers_are_short(number: float, text: str) -> None:
-    assert _short(number) == text
+def test_numbers_areshort_label(number: float, text: str) -> None:
+    assert short_label(number) == text

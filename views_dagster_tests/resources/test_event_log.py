@@ -54,8 +54,22 @@ def storages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
         instance.dispose()
 
 
+@dg.asset_check(asset=numbers, partitions_def=MONTHS)
+def of_months() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+@dg.multi_asset_check(
+    specs=[dg.AssetCheckSpec("zeros", asset=sums), dg.AssetCheckSpec("extremes", asset=sums)], can_subset=False
+)
+def of_the_newest() -> Iterator[dg.AssetCheckResult]:
+    yield dg.AssetCheckResult(asset_key=sums.key, check_name="zeros", passed=True)
+    yield dg.AssetCheckResult(asset_key=sums.key, check_name="extremes", passed=False)
+
+
 def run(instance: dg.DagsterInstance, **where: Any) -> dg.ExecuteInProcessResult:
-    return dg.materialize([numbers, sums], instance=instance, **(where or {"tags": RANGE}))
+    chosen = [numbers, sums, of_months, of_the_newest]
+    return dg.materialize(chosen, instance=instance, raise_on_error=False, **(where or {"tags": RANGE}))
 
 
 def materialised(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[tuple[Any, ...]]:
@@ -96,6 +110,19 @@ def _latest_by_partition(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict
     ids = instance.event_log_storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION)
     records = {record.storage_id: record for record in instance.fetch_materializations(key, limit=1000).records}
     return {partition: records[storage_id] for partition, storage_id in ids.items()}
+
+
+def test_the_same_is_stored_of_checks(storages: dict[str, Any]) -> None:
+    found: dict[str, list[Any]] = {}
+    for name, instance in storages.items():
+        run(instance)
+        run(instance, partition_key="1990-05")
+        found[name] = []
+        for check in (dg.AssetCheckKey(numbers.key, "of_months"), dg.AssetCheckKey(sums.key, "extremes")):
+            history = instance.event_log_storage.get_asset_check_execution_history(check, limit=100)
+            found[name] += [(check, record.partition, record.status) for record in history]
+    assert len(found["ours"]) > 3
+    assert found["ours"] == found["dagster"]
 
 
 def test_the_newest_event_of_each_month_is_found_by_its_id(storages: dict[str, Any]) -> None:

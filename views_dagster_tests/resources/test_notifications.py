@@ -167,11 +167,11 @@ def errors(log: pytest.LogCaptureFixture) -> list[str]:
 def test_all_channels_get_the_message(
     webhook: WebhookServer, mailbox: MailServer, log: pytest.LogCaptureFixture
 ) -> None:
-    notifier = Notifier(webhook_url=webhook.url, **mail_settings(mailbox))
+    notifier = Notifier(ui_url="http://ui/", webhook_url=webhook.url, **mail_settings(mailbox))
     lines = ["sb_best: 91 %", "was 80 %, naïvely"]
-    notifier.notify("warning", "Zeros rose\nin 2024-01", lines, "http://ui/1", run_id="r1")
+    notifier.notify("warning", "Zeros rose\nin 2024-01", lines, run_id="r1")
 
-    text = "[warning] Zeros rose in 2024-01\nsb_best: 91 %\nwas 80 %, naïvely\nhttp://ui/1"
+    text = "[warning] Zeros rose in 2024-01\nsb_best: 91 %\nwas 80 %, naïvely\nhttp://ui/runs/r1"
     assert [(record.levelno, record.getMessage()) for record in log.records] == [(logging.WARNING, text)]
     content_type, message = webhook.posts[0]
     assert content_type == "application/json"
@@ -180,7 +180,7 @@ def test_all_channels_get_the_message(
         "severity": "warning",
         "title": "Zeros rose in 2024-01",
         "lines": lines,
-        "link": "http://ui/1",
+        "link": "http://ui/runs/r1",
         "run_id": "r1",
     }
     (mail,) = mailbox.mails

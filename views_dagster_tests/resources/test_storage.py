@@ -14,7 +14,7 @@ from resources.storage import REVISIONS, ROW_KEYS, Storage
 from views_dagster import calendar
 from views_dagster.components.catalogue import HISTORY, MONTHS, WHOLE_RANGE, month_range
 from views_dagster.components.lineage import ancestry
-from views_dagster.errors import MissingMonthsError
+from views_dagster.errors import DamagedTableError, MissingMonthsError
 from views_dagster.storage.digests import digest_months
 from views_dagster.storage.tables import TableStore
 from views_dagster_tests.homes import RANGE_END, RANGE_START
@@ -252,16 +252,36 @@ def test_a_consumer_reads_one_version_of_its_input(world: World, monkeypatch: py
     assert world.store.scan("features/sums", 122, 122).collect()["value"].to_list() == [expected]
 
 
-def test_a_rejected_newest_month_is_not_built_on_but_a_later_month_is(world: World) -> None:
+def test_a_rejected_month_is_built_on_by_no_month_that_sees_it(world: World) -> None:
     world.run(NUMBERS, "1990-01", "1990-03")
     world.store.reject("raw/numbers", calendar.from_key("1990-02"), "input zeros")
-    failed = world.run(SUMS, "1990-02", raise_on_error=False)
-    assert not failed.success
+    for month in ("1990-02", "1990-03"):
+        failed = world.run(SUMS, month, raise_on_error=False)
+        assert not failed.success
     assert not world.store.exists("features/sums")
+    world.run(SUMS, "1990-01")
+    world.store.accept("raw/numbers", *[calendar.from_key("1990-02")] * 2)
     world.run(SUMS, "1990-03")
-    world.store.accept("raw/numbers", calendar.from_key("1990-02"))
+    assert world.store.months("features/sums") == {121, 123}
+
+
+def test_making_a_range_again_takes_back_the_rejections_that_no_check_will(world: World) -> None:
+    world.run(NUMBERS, "1990-01", "1990-03")
+    for month in (122, 123):
+        world.store.reject("raw/numbers", month, "input zeros")
+    world.run(NUMBERS, "1990-01", "1990-03")
+    assert world.store.rejections("raw/numbers", 121, 123) == {123: "input zeros"}
+
+
+def test_a_month_whose_file_is_lost_is_named_and_can_be_made_again(world: World) -> None:
+    world.run(NUMBERS, "1990-01", "1990-02")
+    (file,) = Path(world.store.uri("raw/numbers")).glob("month_id=122/*.parquet")
+    file.unlink()
+    with pytest.raises(DamagedTableError, match=r"raw/numbers of 1990-02: .* is gone"):
+        world.run(SUMS, "1990-02")
+    world.run(NUMBERS, "1990-02")
     world.run(SUMS, "1990-02")
-    assert world.store.months("features/sums") == {122, 123}
+    assert world.store.months("features/sums") == {122}
 
 
 def test_what_was_made_from_an_older_vintage_is_refused(world: World) -> None:

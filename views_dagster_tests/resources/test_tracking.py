@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from views_dagster.calendar import from_key
@@ -67,6 +68,7 @@ def test_a_run_says_how_the_model_was_made(home: Home, tracker: Tracker) -> None
     assert run.data.params["learner.kind"] == "conflictology"
     assert run.data.params["learner.window"] == "6"
     assert run.data.tags["maturity"] == "deployed"
+    assert run.data.tags["version.numpy"] == np.__version__
 
 
 def test_a_run_holds_the_files_of_the_model(home: Home, tracker: Tracker, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from views_dagster.errors import MissingMonthsError
+from views_dagster.errors import DamagedTableError, MissingMonthsError
 from views_dagster.storage.digests import digest_months
 from views_dagster.storage.tables import TableStore
 
@@ -167,12 +167,33 @@ def test_a_table_is_what_a_dict_of_months_would_be(
 
 def test_a_rejected_month_stays_so_until_it_is_accepted(store: TableStore) -> None:
     store.write("raw/base", rows([529, 530]), [529, 530], NOTE)
-    assert store.rejection("raw/base", 530) is None
+    assert store.rejections("raw/base", 529, 530) == {}
     store.reject("raw/base", 530, "zeros")
     store.reject("raw/base", 530, "extremes")
-    assert store.rejection("raw/base", 530) == "extremes"
-    assert store.rejection("raw/base", 529) is None
+    assert store.rejections("raw/base", 529, 530) == {530: "extremes"}
+    assert store.rejections("raw/base", 529, 529) == {}
     assert store.months("raw/base") == {529, 530}
-    store.accept("raw/base", 530)
-    store.accept("raw/base", 529)
-    assert store.rejection("raw/base", 530) is None
+    store.accept("raw/base", 529, 529)
+    assert store.rejections("raw/base", 529, 530) == {530: "extremes"}
+    store.accept("raw/base", 529, 530)
+    assert store.rejections("raw/base", 529, 530) == {}
+
+
+def test_a_file_that_is_gone_or_cut_short_is_damage_of_its_month(store: TableStore) -> None:
+    store.write("raw/base", rows([528, 529, 530]), [528, 529, 530], NOTE)
+    assert store.damage("raw/base", 528, 530) == {}
+    folder = Path(store.uri("raw/base"))
+    (gone,) = folder.glob("month_id=528/*.parquet")
+    gone.unlink()
+    (cut,) = folder.glob("month_id=530/*.parquet")
+    cut.write_bytes(cut.read_bytes()[:-1])
+    assert store.damage("raw/base", 528, 530) == {528: f"{gone} is gone", 530: f"{cut} is damaged"}
+    assert store.damage("raw/base", 529, 529) == {}
+
+
+def test_a_table_without_its_log_names_itself(store: TableStore) -> None:
+    store.write("raw/base", rows([529]), [529], NOTE)
+    store.write("raw/base", rows([530]), [530], NOTE)
+    Path(store.uri("raw/base"), "_delta_log", f"{0:020}.json").unlink()
+    with pytest.raises(DamagedTableError, match=r"the log of .*raw\.base cannot be read"):
+        store.open("raw/base")
