@@ -136,6 +136,7 @@ def test_the_release_holds_every_deployed_model_unit_step_and_no_other(undisturb
         of_level = counts.filter(pl.col("level") == level)
         assert of_level.select("len", "units", "steps").unique().rows() == [(units * 36, units, 36)]
     assert counts["level"].unique().sort().to_list() == ["cm", "pgm"]
+    assert released["target_month"].to_list() == (released["month_id"] + released["step"]).to_list()
 
 
 def test_reconciled_cells_sum_to_their_countries(undisturbed: Home) -> None:
@@ -149,7 +150,6 @@ def test_reconciled_cells_sum_to_their_countries(undisturbed: Home) -> None:
     assert (both["mean"] > 0).any()
     # Zero where no cell has any draw above zero, else within the range of the country's draws.
     assert (both["mean"] <= both["draws"].arr.max() * (1 + 1e-5)).all()
-    assert released["target_month"].to_list() == (released["month_id"] + released["step"]).to_list()
 
 
 def test_the_manifest_names_every_table_behind_the_release(undisturbed: Home) -> None:
