@@ -31,7 +31,7 @@ Maturity = Literal["candidate", "deployed", "retired"]
 class ForecastAttributes(Attributes):
     """What models and ensembles have in common."""
 
-    draws: int = Field(default=256, ge=1, description="Number of draws of each forecast.")
+    draws: int = Field(default=256, ge=1, le=10_000, description="Number of draws of each forecast.")
     maturity: Maturity = Field(
         default="candidate",
         description="candidate: materialised, not released; deployed: in the month's release; retired: no assets.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import dagster as dg
 import polars as pl
@@ -51,7 +51,7 @@ class ModelAttributes(ForecastAttributes):
 
     features: str = Field(description="Name of the queryset it learns from.")
     target: str = Field(description="Name of one of the queryset's targets.")
-    columns: tuple[str, ...] | None = Field(
+    columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None, description="The queryset's columns to learn from; all of them by default."
     )
     learner: AnyLearner = Field(description="The algorithm and its hyperparameters; `kind` picks it.")

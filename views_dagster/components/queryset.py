@@ -30,6 +30,7 @@ from views_dagster.drift.settings import InputDriftSettings
 from views_dagster.errors import QuerysetError
 from views_dagster.features import querysets
 from views_dagster.features.compute import FeatureReport, compute
+from views_dagster.names import nearest
 from views_dagster.panel import KEYS
 from views_dagster.sources.base import Reader
 from views_dagster.storage.tables import TableStore
@@ -60,6 +61,7 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
         if not self.is_present(context, system_folder(context)):
             return dg.Definitions()
         queryset = self.attributes
+        self._check_ignored(context)
         readers = self._readers(context)
         key = dg.AssetKey(["features", context.path.name])
 
@@ -101,6 +103,15 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
             return check_input(window.select(*KEYS, *held).collect(), month, settings, columns=columns)
 
         return check
+
+    def _check_ignored(self, context: dg.ComponentLoadContext) -> None:
+        columns = self.attributes.specs
+        unknown = [name for name in self.attributes.drift.ignore if name not in columns]
+        if unknown:
+            raise CatalogueError(
+                f"{line_of(context.path, ['drift', 'ignore'])}: drift.ignore: there is no column {unknown[0]}"
+                f"{nearest(unknown[0], columns)}"
+            )
 
     def _readers(self, context: dg.ComponentLoadContext) -> Mapping[str, Reader]:
         known = readers_in_force(context, system_folder(context))

@@ -48,7 +48,7 @@ class ReconciliationAttributes(CombinedAttributes):
         description="Name of the model or ensemble of the same target, at the level whose units hold the cells, that "
         "their sums are scaled to."
     )
-    draws: int = Field(default=64, ge=1, description="Number of draws, which is that of the cells.")
+    draws: int = Field(default=64, ge=1, le=10_000, description="Number of draws, which is that of the cells.")
     spread_zero_draws: bool = Field(
         default=False,
         description="Where all cells of a country are zero in a draw and the country is not: share its total in "

@@ -4,24 +4,36 @@ The defaults were calibrated on real panels (docs/drift.md). A check with two th
 first and is an error beyond the second.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class InputDriftSettings(BaseModel):
+class _Thresholds(BaseModel):
+    """Settings whose warnings come before their errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="after")
+    def _warnings_come_first(self) -> Self:
+        for name, value in self:
+            error = getattr(self, name.removesuffix("_warning") + "_error", None)
+            if name.endswith("_warning") and error is not None and value > error:
+                raise ValueError(f"{name} is {value}, beyond {name.removesuffix('_warning')}_error, {error}: swap them")
+        return self
+
+
+class InputDriftSettings(_Thresholds):
     """Thresholds of the input checks.
 
     Errors: structure, infinite_values. Warnings: new_units, zeros, zeros_by_unit, kl_divergence, ks_distance.
     Warnings that become errors further out: missing_units, completeness, missing_by_column, missing_by_unit,
     zeros_by_column (a column that goes silent), unchanged_month, extremes, new_negatives.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     history_months: int = Field(30, ge=1, description="how many months before the tested one are its history")
     min_history_months: int = Field(
@@ -143,6 +155,15 @@ class InputDriftSettings(BaseModel):
         "before them moves by nature (a decay since an event): up to a quarter more than usual is no news, and its "
         "divergence is not tested",
     )
+
+    @model_validator(mode="after")
+    def _history_suffices(self) -> Self:
+        if self.min_history_months > self.history_months:
+            raise ValueError(
+                f"min_history_months is {self.min_history_months}, more than history_months, {self.history_months}: "
+                "no check against history would ever run"
+            )
+        return self
 
 
 class OutputValiditySettings(BaseModel):

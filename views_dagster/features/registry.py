@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from views_dagster.errors import QuerysetError
 from views_dagster.features.lattice import Cells
 
-Months = Annotated[int, Field(ge=1, description="whole number of months, 1 or more")]
+Months = Annotated[int, Field(ge=1, le=1200, description="whole number of months, 1 to 1200")]
 Number = Annotated[float, Field(allow_inf_nan=False, description="number")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="number above 0")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="number, 0 or more")]

@@ -31,7 +31,9 @@ class NegativeBinomialClimatology(Learner):
 
     kind: Literal["negative_binomial_climatology"] = "negative_binomial_climatology"
     window: int = Field(default=24, ge=1, description="months that count, back from the origin")
-    half_life: float | None = Field(default=6.0, gt=0, description="months until a month counts half; null: all alike")
+    half_life: float | None = Field(
+        default=6.0, gt=0, allow_inf_nan=False, description="months until a month counts half; null: all alike"
+    )
     prior_months: float = Field(default=3.0, ge=0, description="months that the pooled dispersion counts for")
 
     def fit(self, panel: Panel, *, steps: Sequence[int], seed: int) -> "FittedClimatology":

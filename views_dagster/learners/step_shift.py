@@ -34,7 +34,10 @@ class LevelLearner(SteppedLearner):
     regressor: Regressor = Field(description="learns the level: {lightgbm: {...}} or {sklearn: {...}}")
     transform: Literal["log1p", "identity"] = Field(default="log1p", description="scale on which the regressor fits")
     anchor: int | None = Field(
-        default=None, ge=1, description="learn the change from the unit's mean over this many months, on the log scale"
+        default=None,
+        ge=1,
+        le=1200,
+        description="learn the change from the unit's mean over this many months, on the log scale",
     )
     draws_from: DrawsFrom = Field(default=Residuals(), description="how draws arise around the level; `kind` picks it")
 

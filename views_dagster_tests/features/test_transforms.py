@@ -195,7 +195,7 @@ def test_countrylag_sums_over_known_neighbours() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tlag", r"tlag does not take 0 arguments; write tlag\(k\), k a whole number of months, 1 or more"),
+        ("tlag", r"tlag does not take 0 arguments; write tlag\(k\), k a whole number of months, 1 to 1200"),
         ("tlag(1, 2)", "does not take 2 arguments"),
         ("tlag(0)", "greater than or equal to 1"),
         ("tlag(-1)", "greater than or equal to 1"),
