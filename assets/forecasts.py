@@ -80,9 +80,9 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
         key=KEY,
         group_name="forecasts",
         description=(
-            "The month's release: one row a model, country, step and target with mean, median, quantiles, 90 % "
-            "highest-density interval and probabilities of at least 1, 25, 100 and 1000 deaths. The manifest beside it "
-            "names the vintage of everything it was made from and is written last."
+            "The month's release: one row a model, country or cell, step and target with mean, median, quantiles, "
+            "90 % highest-density interval and probabilities of at least 1, 25, 100 and 1000 deaths. The manifest "
+            "beside it names the vintage of everything it was made from and is written last."
         ),
         partitions_def=MONTHS,
         ins={name: dg.AssetIn(key=key) for name, key in inputs.items()},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OF_ASSETS = frozenset({DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_MATERIALIZATION_PLANNED})
 OF_CHECKS = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+TOGETHER = OF_ASSETS | {OF_CHECKS}
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -36,11 +37,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store a batch; the events of one run that concern an asset's months go in together, all or none."""
-        together = [event for event in events if event.dagster_event_type in {*OF_ASSETS, OF_CHECKS}]
+        together = [event for event in events if event.dagster_event_type in TOGETHER]
         for run_id in sorted({event.run_id for event in together}):
             self._store_together(run_id, [event for event in together if event.run_id == run_id])
         for event in events:
-            if event.dagster_event_type not in {*OF_ASSETS, OF_CHECKS}:
+            if event.dagster_event_type not in TOGETHER:
                 self.store_event(event)
 
     def _store_together(self, run_id: str, events: Sequence[EventLogEntry]) -> None:

@@ -40,7 +40,7 @@ class Storage(dg.ConfigurableIOManager):
         Raises:
             MissingMonthsError: the table lacks a month; names the command that makes it.
             RejectedMonthError: one of the months did not pass its checks.
-        DamagedTableError: a file of one of the months is gone or damaged.
+            DamagedTableError: a file of one of the months is gone or damaged.
         """
         table = context.asset_key.to_user_string()
         wanted = [calendar.from_key(key) for key in context.asset_partition_keys]

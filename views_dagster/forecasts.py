@@ -50,6 +50,8 @@ class Forecast:
                 f"draws have shape {self.draws.shape}; "
                 f"expected ({len(self.units)} units, {len(self.steps)} steps, draws), none of them empty"
             )
+        if len(self.units) > 1 and not (np.diff(self.units) > 0).all():
+            raise ForecastError(f"units must ascend, each once; they begin with {self.units[:5].tolist()}")
         # Smallest and largest first: a NaN becomes both, and a sound forecast needs no mask as large as itself.
         if self.draws.min() >= 0 and self.draws.max() < np.inf:
             return

@@ -20,7 +20,7 @@ from views_dagster.drift.settings import OutputDriftSettings, OutputValiditySett
 from views_dagster.errors import ForecastError
 from views_dagster.forecasts import Forecast
 from views_dagster.reports.figures import fan_chart
-from views_dagster.reports.outlooks import forecast_pictures
+from views_dagster.reports.outlooks import Outlook, outlook_map
 from views_dagster.storage.tables import TableStore
 
 WORST_HIT, PLOT, MAP = "worst_hit", "plot", "map"
@@ -75,16 +75,22 @@ def forecast_checks(
     *,
     features: dg.AssetKey,
     target: str,
+    bounded_by: dg.AssetKey | None = None,
 ) -> list[dg.AssetChecksDefinition]:
-    """Validity checks, which block, and the comparison with last month's forecast, which warns."""
+    """Validity checks, which block, and the comparison with last month's forecast, which warns.
+
+    Args:
+        features: table whose units of the month are forecast.
+        bounded_by: table whose history of the target sets the bound; `features` where None.
+    """
     table = key.to_user_string()
 
     def valid(store: TableStore, month: int) -> Iterable[CheckResult]:
-        observed = features.to_user_string()
+        observed, history = features.to_user_string(), (bounded_by or features).to_user_string()
         return check_output_validity(
             store.scan(table, month, month).collect(),
             month,
-            store.scan(observed, calendar.FIRST_MONTH, month).select("month_id", target),
+            store.scan(history, calendar.FIRST_MONTH, month).select("month_id", target),
             settings.validity,
             units=store.scan(observed, month, month).select("unit_id").collect()["unit_id"].to_list(),
             steps=calendar.STEPS,
@@ -160,5 +166,5 @@ def _maps(
     previous = None
     if store.exists(table):
         previous = store.scan(table, before, before).select("unit_id", "target_month", "mean").collect()
-    pictures = forecast_pictures(forecast, previous, cells, measure=COUNTED.get(target, target), title=title)
-    return {MAP: picture(pictures["map"], f"maps of {title}")}
+    png = outlook_map(Outlook.of(forecast), previous, cells, measure=COUNTED.get(target, target), title=title)
+    return {MAP: picture(png, f"maps of {title}")}

@@ -1,10 +1,12 @@
 """`ForecastModel`: one learner on one queryset; its trained artifact and its forecasts, month by month."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import dagster as dg
+import numpy as np
 import polars as pl
 from pydantic import Field
 
@@ -34,6 +36,7 @@ from views_dagster.components.scaffolding import ModelScaffolder
 from views_dagster.components.source import readers_in_force
 from views_dagster.errors import MissingMonthsError
 from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
+from views_dagster.learners.balance import BALANCE
 from views_dagster.learners.registry import AnyLearner, load_artifact, read_record, save_artifact
 from views_dagster.names import nearest
 from views_dagster.panel import KEYS, Panel
@@ -114,6 +117,9 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
                 seed=seed,
                 inputs={settings.features: digest},
             )
+            balance = balance_metadata(files)
+            if balance.get("balance_steps_out_of_bounds"):
+                context.log.warning(f"{name}: the level of some steps could not be held to what was observed")
             context.log.info(f"trained {name}; testing it on earlier origins")
             tested = backtest(
                 settings.learner,
@@ -164,6 +170,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
                     "bytes": sum(map(len, content.values())),
                     "mlflow_run": run_id,
                     "features_digest": digest,
+                    **balance,
                     **{f"backtest_{metric}": number(value) for metric, value in metrics.items()},
                 }
             )
@@ -267,6 +274,19 @@ def require_made_with(rows: pl.DataFrame, columns: Sequence[str], table: str) ->
                 f"  dagster asset materialize --select {table} --partition-range "
                 f"{calendar.to_key(months[0])}...{calendar.to_key(months[-1])}"
             )
+
+
+def balance_metadata(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Factors by which a model's steps were held to the observed level; nothing for a model without them."""
+    stored = files.get(f"{BALANCE}.npy")
+    if stored is None:
+        return {}
+    used, wanted = np.load(io.BytesIO(stored), allow_pickle=False).T
+    return {
+        "balance_smallest_factor": number(float(used.min())),
+        "balance_largest_factor": number(float(used.max())),
+        "balance_steps_out_of_bounds": int((used != wanted).sum()),
+    }
 
 
 def model_files(artifact: pl.DataFrame) -> dict[str, bytes]:

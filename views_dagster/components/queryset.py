@@ -83,6 +83,12 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
             newest = frame.filter(pl.col("month_id") == last)
             context.add_asset_metadata({"head": frame_head(newest)}, key, calendar.to_key(last))
             context.add_asset_metadata(_report_metadata(report), key)
+            month = pl.col("month_id") == last
+            for name, reader in readers.items():
+                recent = raw[name].filter(pl.col("month_id").is_between(last - reader.panel_memory, last))
+                placed = reader.placed(recent, queryset.level, raw[queryset.units].filter(month))
+                if placed:
+                    context.add_asset_metadata({f"placed: {name}": named_numbers(placed)}, key, calendar.to_key(last))
             for name, rows in report.outside.items():
                 context.log.warning(
                     f"{rows.rows} unit-months of {name} lie outside the life of their unit: {rows.sums}"

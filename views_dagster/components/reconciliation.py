@@ -95,6 +95,7 @@ class Reconciliation(ForecastEntry[ReconciliationAttributes]):
             partitions_def=MONTHS,
             ins={
                 "features": dg.AssetIn(key=of_cells.features_key, partition_mapping=HISTORY),
+                "parent_features": dg.AssetIn(key=of_parents.features_key, partition_mapping=HISTORY),
                 "cells": dg.AssetIn(key=cells_key),
                 "parents": dg.AssetIn(key=parents_key),
                 "units": dg.AssetIn(key=["raw", units]),
@@ -108,6 +109,7 @@ class Reconciliation(ForecastEntry[ReconciliationAttributes]):
         def reconciled(
             context: dg.AssetExecutionContext,
             features: pl.LazyFrame,
+            parent_features: pl.LazyFrame,
             cells: pl.LazyFrame,
             parents: pl.LazyFrame,
             units: pl.LazyFrame,
@@ -126,7 +128,8 @@ class Reconciliation(ForecastEntry[ReconciliationAttributes]):
             )
             frame = forecast.to_frame(model=name, level=of_cells.queryset.level, target=target)
             history = features.select(*KEYS, target).collect()
-            guard(frame, history, target, settings.validity)
+            # One cell may take all that its country expects.
+            guard(frame, parent_features.select("month_id", target).collect(), target, settings.validity)
             store = cast(Storage, context.resources.io_manager).store
             names = country_names(store, origin, f"raw/{parent_units}")
             context.add_output_metadata(
@@ -137,7 +140,9 @@ class Reconciliation(ForecastEntry[ReconciliationAttributes]):
             )
             return frame
 
-        checks = forecast_checks(key, settings, features=of_cells.features_key, target=target)
+        checks = forecast_checks(
+            key, settings, features=of_cells.features_key, target=target, bounded_by=of_parents.features_key
+        )
         return dg.Definitions(assets=[reconciled], asset_checks=checks)
 
     def _parts(self, context: dg.ComponentLoadContext, folder: Path) -> dict[str, tuple[dg.AssetKey, Subject]]:
@@ -150,11 +155,14 @@ class Reconciliation(ForecastEntry[ReconciliationAttributes]):
         known = _forecasts(context, system)
         usable = {name: entry for name, entry in known.items() if entry.attributes.maturity != "retired"}
         named = {"cells": settings.cells, "parents": settings.parents}
+        reconciled = forecast_entries(context, system, ENSEMBLES).keys() - known.keys()
         problems = []
         for setting, name in named.items():
             place = f"{line_of(folder, [setting])}: {setting}"
             if name in known and name not in usable:
                 problems.append(f"{place}: {name} is retired; name another")
+            elif name in reconciled:
+                problems.append(f"{place}: {name} is a reconciliation itself; name what it is made from")
             elif name not in known:
                 problems.append(f"{place}: there is no model or ensemble {name}{nearest(name, usable)}")
         if problems:
@@ -165,7 +173,9 @@ class Reconciliation(ForecastEntry[ReconciliationAttributes]):
         }
         of_cells, of_parents = parts["cells"][1], parts["parents"][1]
         queryset = of_cells.queryset
-        parent_level = readers_in_force(context, system)[queryset.units].parent_level
+        units = readers_in_force(context, system).get(queryset.units)
+        # That there is no such source is for the queryset to say.
+        parent_level = of_parents.queryset.level if units is None else units.parent_level
         if parent_level is None:
             problems.append(
                 f"{line_of(folder, ['cells'])}: cells: {settings.cells} is at level {queryset.level}, whose units "

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from resources.storage import REVISIONS, ROW_KEYS
 from views_dagster import calendar
+from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
     MONTHLY_FRESHNESS,
     MONTHS,
@@ -20,6 +21,7 @@ from views_dagster.components.catalogue import (
     digest_of,
     entries,
     month_range,
+    sources_file,
     system_folder,
 )
 from views_dagster.components.checks import Evaluate, suite_checks
@@ -113,10 +115,20 @@ def readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str
     A deployment's own readers (`configured_readers`) replace the catalogue's. Where one of them says which units there
     are, an invented world's readers that are left would speak of other units: those sources are absent, and with them
     everything that is made from them.
+
+    Raises:
+        CatalogueError: an invented world's reader is configured beside real units.
     """
     configured = configured_readers()
     catalogue = {name: source.attributes.reader for name, source in entries(context, system, "sources", Source).items()}
-    real = any(configured[name].lists_units and not configured[name].invented for name in catalogue.keys() & configured)
+    real = any(reader.lists_units and not reader.invented for reader in configured.values())
+    mixed = [name for name, reader in configured.items() if reader.invented]
+    file = sources_file()
+    if real and mixed and file is not None:
+        raise CatalogueError(
+            f"{file.place([mixed[0]])}: {mixed[0]}: the demo world's {', '.join(mixed)} cannot stand beside real units; "
+            "name real sources, or leave these out with what is made from them"
+        )
     return {
         name: configured.get(name, reader)
         for name, reader in catalogue.items()

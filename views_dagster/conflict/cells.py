@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import polars as pl
@@ -53,7 +53,7 @@ class PrioGrid(Reader):
     """The cells of a domain and the country that holds each, month by month."""
 
     kind: Literal["prio_grid"] = "prio_grid"
-    domain: Literal["africa_me", "global"] | tuple[int, ...] = Field(
+    domain: Literal["africa_me", "global"] | Annotated[tuple[int, ...], Field(min_length=1)] = Field(
         default="africa_me",
         description="`africa_me` (Africa and the Middle East, as VIEWS has it), `global` (all land), or Gleditsch-Ward "
         "numbers of countries: their cells, in the months in which one of them holds the cell.",
@@ -182,6 +182,14 @@ class PrioGrid(Reader):
                 for name, column in FILE_COLUMNS.items()
             ),
         )
+        strange = table.filter(~pl.col("gwno").is_between(1, 999))
+        if strange.height:
+            raise SourceError(
+                f"{origin}: {strange.height} cells have a gwno that is no Gleditsch-Ward number (1 to 999): gid "
+                f"{', '.join(map(str, strange['gid'].head(5)))}; correct it, or leave it empty"
+            )
+        if not table[flag].any():
+            raise SourceError(f"{origin}: no cell has the flag {flag}; write true or 1 for those of the domain")
         off = table.filter(~pl.col("gid").is_between(1, CELLS) | pl.col("gid").is_null())
         if off.height:
             raise SourceError(

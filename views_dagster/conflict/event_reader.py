@@ -1,7 +1,7 @@
 """What all sources of events share: the panels that event-months add up to, of countries and of cells."""
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import polars as pl
@@ -68,6 +68,10 @@ class EventReader(Reader, ABC):
             *(pl.col(name).filter(of_type[v]).sum().alias(f"{v}_{name}") for v in VIOLENCE for name in DEATHS),
             *(of_type[v].sum().cast(pl.Int64).alias(f"{v}_count") for v in VIOLENCE),
         )
+
+    def placed(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame) -> Mapping[str, float]:
+        """At pgm, the summary of `place_events`: deaths placed exactly, spread, and outside the domain."""
+        return place_events(raw, units).summary if level == "pgm" else {}
 
 
 def _require_level(level: str) -> None:

@@ -113,11 +113,13 @@ def read_forecast(
         found = hashlib.sha256("".join(digest(path / name) for name in _FRAME_FILES).encode()).hexdigest()
     else:
         try:
-            month, unit, values = _pred_rows(
-                _of_origin(pl.read_parquet(path), path, origin, origin_column), level, target
-            )
+            rows = _of_origin(pl.read_parquet(path), path, origin, origin_column)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise SourceError(f"{path} is no Parquet file of forecasts: {error}") from error
+        try:
+            month, unit, values = _pred_rows(rows, level, target)
+        except ForecastError as error:
+            raise ForecastError(f"{path}: {error}") from None
         found = digest(path)
     try:
         _require_coverage(month, unit, origin=origin, units=units, steps=steps)

@@ -33,7 +33,7 @@ class PlacedEvents:
     Attributes:
         cells: `month_id` Int32, `unit_id` Int64, `{sb,ns,os}_{best,low,high,located}` Float64 deaths and
             `{sb,ns,os}_count` Int64 of the cells that saw an event, sorted.
-        summary: what became of the events, for metadata: numbers of event-months, and deaths by the best estimate.
+        summary: what became of the events: numbers of event-months, and deaths by the best estimate.
     """
 
     cells: pl.DataFrame

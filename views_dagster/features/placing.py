@@ -117,6 +117,12 @@ def place(
             raise QuerysetError(f"{name} has no column {', '.join(of_parents)} at level {domain.level}")
         panel = _panel(source.panel(raw, domain.parent_level), of_parents, domain.grid.last)
         row = domain.parents.rows_of(panel)
+        ids = panel["unit_id"].unique().sort()
+        if len(ids) and not source.absent_is_zero and not np.isin(ids.to_numpy(), domain.parents.units).any():
+            raise QuerysetError(
+                f"no row of {name} is of a unit of level {domain.parent_level} that holds one of level {domain.level}; "
+                f"its units are {', '.join(map(str, ids.to_list()[:10]))}: correct the source's unit ids"
+            )
         apart = np.arange(len(domain.parents.units))
         at_parents = Placed(
             domain.parents, panel.filter(row >= 0), _distinct(name, row[row >= 0]), zero_from, (apart, apart)
@@ -128,7 +134,7 @@ def place(
         assert at_parents is not None
         onto, exists, of_unit = domain.parent_histories
         of_parent = at_parents.histories(column)
-        parent, month = np.divmod(onto, domain.grid.months)
+        parent, month = np.divmod(np.maximum(onto, 0), domain.grid.months)
         values = of_parent.values[of_parent.of_unit[parent], month]
         return Histories(np.where(onto >= 0, values, np.nan), exists, of_unit)
 

@@ -35,14 +35,14 @@ class Balance(BaseModel):
 
 
 def balancing(observed: float, learnt: float, *, own: float = 0.0, share: float = 0.0) -> NDArray[np.float64]:
-    """The factor within `FACTORS`, and the one without bounds, (2,).
+    """The factor within `FACTORS`, and the one without bounds, (2,); infinite where what was learnt has no level.
 
     Args:
         observed, learnt, own: sums over rows of the outcomes, of the means of the learnt distributions, and of the
             means of the unit's own months, which are `share` of the draws.
     """
     wanted = (observed - share * own) / (1 - share)
-    factor = wanted / learnt if learnt > 0 else 1.0
+    factor = wanted / learnt if learnt > 0 else np.inf if wanted > 0 else 1.0
     return np.array([np.clip(factor, *FACTORS), factor])
 
 

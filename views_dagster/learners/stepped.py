@@ -20,7 +20,7 @@ from views_dagster.errors import ArtifactError, PanelError
 from views_dagster.forecasts import Forecast
 from views_dagster.learners.balance import BALANCE, Balance, balancing, slices
 from views_dagster.learners.base import FittedModel, Learner
-from views_dagster.learners.baselines import check_history
+from views_dagster.learners.baselines import check_forecastable, check_history
 from views_dagster.learners.dependence import joint_draws
 from views_dagster.learners.regressors import Block, Estimator, Matrix
 from views_dagster.learners.step_rows import Sampling, StepRows, recent_mean, rows_of_step
@@ -28,6 +28,7 @@ from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
 MODEL_FILE: Final = "model.json"
+ALL_ROWS: Final = 1_000_000
 
 
 class OwnHistory(BaseModel):
@@ -159,7 +160,8 @@ class SteppedLearner(Learner):
         seed: int,
     ) -> FittedStep:
         """The step with the table `BALANCE`; `own` are the flattened means of each unit's own months."""
-        kept, weight = rows.thinned(self.sampling, seed=seed)
+        # On few rows, the sample that the step was fitted on would flatter it: its level is that of all rows then.
+        kept, weight = (rows, np.ones(1)) if len(rows) <= ALL_ROWS else rows.thinned(self.sampling, seed=seed)
         learnt = float((weight * self.means(fitted, features[kept.rows], kept.anchor)).sum())
         observed = float(rows.outcome.sum(dtype=np.float64))
         if self.own_history is None or own is None:
@@ -198,17 +200,7 @@ class SteppedModel(FittedModel):
         return cls(learner, parts, feature_names=panel.feature_names, steps=steps, origin=panel.origin)
 
     def predict(self, panel: Panel, *, draws: int, seed: int) -> Forecast:
-        check_history(panel)
-        if panel.feature_names != self.feature_names:
-            raise PanelError(
-                f"the model was trained on features {list(self.feature_names)}, "
-                f"the panel has {list(panel.feature_names)}"
-            )
-        if panel.origin < self.origin:
-            raise PanelError(
-                f"the model has seen {to_key(self.origin)}, it may not forecast from {to_key(panel.origin)}; "
-                "train it on an earlier month"
-            )
+        check_forecastable(panel, feature_names=self.feature_names, trained_until=self.origin)
         current = panel.current
         anchors = self.learner.anchors(panel)
         anchor = np.zeros(len(current)) if anchors is None else anchors[-1, current]

@@ -48,31 +48,23 @@ class Outlook:
         )
 
 
-def forecast_pictures(
-    forecast: Forecast, previous: pl.DataFrame | None, parents: pl.DataFrame, *, measure: str, title: str
-) -> dict[str, bytes]:
-    """Pictures of a forecast of cells, by name: `map`, the four maps of `outlook_map`.
+def outlook_map(
+    outlook: Outlook, previous: pl.DataFrame | None, parents: pl.DataFrame, *, measure: str, title: str
+) -> bytes:
+    """Four maps as PNG bytes: the next month, the next year, the chance of at least one next month, and the change.
+
+    The change is that of the next year's sum over the months that the earlier forecast spoke of too, month by month:
+    its step k + 1 against step k now. Cells that it did not speak of are drawn as land. The first two maps have one
+    scale.
 
     Args:
-        previous: `unit_id`, `target_month` and `mean` of an earlier forecast, whose draws are not needed; None, or
-            without rows, where there is none.
+        previous: `unit_id`, `target_month` and `mean` of an earlier forecast; None, or without rows, where there is
+            none.
         parents: `unit_id` and `parent_id` of the cells in the forecast's month.
         measure: what is counted, without the time it is counted over.
 
     Raises:
         GeographyError: a cell without a parent, or a unit that is no cell.
-    """
-    return {"map": outlook_map(Outlook.of(forecast), previous, parents, measure=measure, title=title)}
-
-
-def outlook_map(
-    outlook: Outlook, previous: pl.DataFrame | None, parents: pl.DataFrame, *, measure: str, title: str
-) -> bytes:
-    """Four maps: the next month, the next year, the chance of at least one next month, and the change.
-
-    The change is that of the next year's sum over the months that the earlier forecast spoke of too, month by month:
-    its step k + 1 against step k now. Cells that it did not speak of are drawn as land. The first two maps have one
-    scale. Arguments are those of `forecast_pictures`.
     """
     cells = pl.DataFrame({"unit_id": outlook.units}).join(
         parents.select(pl.col("unit_id", "parent_id").cast(pl.Int64)), on="unit_id", how="left", maintain_order="left"

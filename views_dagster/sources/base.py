@@ -60,6 +60,13 @@ class Reader(BaseModel, ABC):
                 units that exist; what a reader needs that places its rows on them.
         """
 
+    def placed(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame) -> Mapping[str, float]:
+        """What became of the rows that `panel` placed on these units, in numbers for people.
+
+        Nothing where rows say themselves which unit they are of.
+        """
+        return {}
+
     @property
     def absent_is_zero(self) -> bool:
         """Whether a unit-month without a row means zero (event tables) rather than unknown (ready panels)."""

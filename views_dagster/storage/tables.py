@@ -4,7 +4,7 @@ A write replaces its months in one commit: readers see all of it or none, also w
 stay readable by number. The location is a folder or an object-store URL.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,8 @@ class TableStore:
     def accept(self, table: str, first: int, last: int) -> None:
         """Take `reject` back for the months `first..last`, where there was one."""
         if self.rejections(table, first, last):
-            self.open(f"rejected/{table}").delete(f"month_id >= {first} and month_id <= {last}")
+            among = f"month_id >= {first} and month_id <= {last}"
+            _retried(lambda: self.open(f"rejected/{table}").delete(among))
 
     def rejections(self, table: str, first: int, last: int) -> dict[int, str]:
         """The months of `first..last` whose rows must not be built on, and why."""
@@ -129,7 +130,6 @@ class TableStore:
 
     def _commit(self, table: str, frame: pl.DataFrame, predicate: str, note: dict[str, str]) -> int:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
-        from deltalake.exceptions import CommitFailedError
 
         if "://" not in self.location:
             Path(self.location).mkdir(parents=True, exist_ok=True)
@@ -140,24 +140,37 @@ class TableStore:
             "storage_options": dict(self.options),
             "commit_properties": CommitProperties(custom_metadata=note, max_commit_retries=100),
         }
-        for attempt in range(COMMIT_ATTEMPTS):
-            try:
-                if not self.exists(table):
-                    # Of two writers that find no table, the second must not create it over the first, which a retried
-                    # commit would do: it fails here, and finds the table on its next attempt.
-                    DeltaTable.create(
-                        self.uri(table),
-                        schema=frame.head(0).to_arrow().schema,
-                        partition_by=["month_id"],
-                        storage_options=dict(self.options),
-                        mode="ignore",
-                        commit_properties=CommitProperties(max_commit_retries=0),
-                    )
-                write_deltalake(self.uri(table), frame, predicate=predicate, **arguments)
-                break
-            except CommitFailedError:
-                # delta-rs settles conflicts of rows by itself, but not another writer's new column. Nothing is visible
-                # of a commit that failed, so the write can be made again on the table as it is now.
-                if attempt == COMMIT_ATTEMPTS - 1:
-                    raise
+
+        def write() -> None:
+            if not self.exists(table):
+                # Of two writers that find no table, the second must not create it over the first, which a retried
+                # commit would do: it fails here, and finds the table on its next attempt.
+                DeltaTable.create(
+                    self.uri(table),
+                    schema=frame.head(0).to_arrow().schema,
+                    partition_by=["month_id"],
+                    storage_options=dict(self.options),
+                    mode="ignore",
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
+            write_deltalake(self.uri(table), frame, predicate=predicate, **arguments)
+
+        _retried(write)
         return DeltaTable(self.uri(table), storage_options=dict(self.options)).version()
+
+
+def _retried(commit: Callable[[], object]) -> None:
+    """Commit again where another writer was faster in a way that delta-rs does not settle by itself.
+
+    It settles conflicts of rows, but not another writer's new column. Nothing is visible of a commit that failed, so it
+    can be made again on the table as it is now.
+    """
+    from deltalake.exceptions import CommitFailedError
+
+    for _ in range(COMMIT_ATTEMPTS - 1):
+        try:
+            commit()
+            return
+        except CommitFailedError:
+            continue
+    commit()

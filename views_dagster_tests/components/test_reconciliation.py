@@ -103,6 +103,7 @@ def test_it_is_checked_tagged_and_released_like_any_ensemble(home: Home) -> None
     assert {"level": "pgm", "target": "sb_best", "maturity": "deployed"}.items() <= spec.tags.items()
     assert {dep.asset_key.to_user_string() for dep in spec.deps} == {
         "features/cells",
+        "features/little",
         "forecasts/quiet_echo",
         "forecasts/stony_field",
         "raw/prio_grid",
@@ -119,7 +120,7 @@ def test_it_is_checked_tagged_and_released_like_any_ensemble(home: Home) -> None
     [
         ({"cells": "stony_fild"}, ["cells: there is no model or ensemble stony_fild; did you mean stony_field?"]),
         ({"parents": "white_mustan"}, ["parents: there is no model or ensemble white_mustan; did you mean white_m"]),
-        ({"parents": "blue_river"}, ["parents: there is no model or ensemble blue_river"]),
+        ({"parents": "blue_river"}, ["parents: blue_river is a reconciliation itself; name what it is made from"]),
         (
             {"cells": "still_water", "draws": 12},
             ["cells: still_water is at level cm, whose units (countries) lie in no"],
@@ -140,6 +141,12 @@ def test_what_does_not_fit_does_not_load(write: Write, changes: dict[str, Any], 
     for message in messages:
         assert message in str(raised.value)
     assert "ensembles/blue_river/defs.yaml:" in str(raised.value)
+
+
+def test_units_of_no_source_are_named_by_the_queryset(write: Write) -> None:
+    cells = {**GRID["features/cells"], "units": "prio_gird"}
+    with pytest.raises(CatalogueError, match="units: no source is called prio_gird"):
+        write({"features/cells": cells})
 
 
 def test_two_targets_do_not_load(write: Write) -> None:

@@ -155,7 +155,7 @@ class TestFiles:
             (lambda rows: rows.with_columns(pl.lit("much").alias("pred_sb_best")), r"holds String; write numbers, or lists"),
             (lambda rows: rows.with_columns(pl.col("country_id").cast(pl.Float64)), r"country_id must hold whole numbers"),
             (lambda rows: rows.with_columns(pl.lit(None, pl.Int64).alias("month_id")), r"month_id must hold whole numbers, and no nulls"),
-            (lambda rows: rows.drop("country_id"), r"no column country_id; they have month_id, pred_sb_best"),
+            (lambda rows: rows.drop("country_id"), r"theirs.parquet: the rows have no column country_id; they have month_id, pred_sb_best"),
         ],
         ids=["unknown", "month gone", "shifted", "row gone", "twice", "negative", "nan", "null", "draws", "text", "float ids", "null month", "no ids"],
     )  # fmt: skip

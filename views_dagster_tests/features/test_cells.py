@@ -128,6 +128,15 @@ def test_rows_outside_the_domain_are_counted_and_no_cell_is_an_error() -> None:
         run(cell_queryset(a=["ready.x"]), 202, 202, ready=values_table({(7, month): 1 for month in MONTHS}))
 
 
+def test_a_source_of_other_parents_is_an_error() -> None:
+    strangers = PARENTS.with_columns(pl.col("unit_id") + 100)
+    with pytest.raises(QuerysetError, match="no row of p is of a unit of level cm that holds one of level pgm"):
+        run(cell_queryset(a=["p.x", "replace_na(-1)"]), 202, 204, p=strangers)
+    # An event in none of the parents happened elsewhere.
+    frame, _ = run(cell_queryset(a=["parent_events.x"]), 202, 204, parent_events=strangers)
+    assert set(frame["a"]) == {0.0}
+
+
 def test_repeats_and_holes_are_errors() -> None:
     with pytest.raises(QuerysetError, match="repeats 1 rows"):
         run(cell_queryset(a=["s.x"]), 207, 207, cells=pl.concat([UNITS, UNITS.tail(1)]))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from views_dagster.errors import GeographyError
 from views_dagster.forecasts import Forecast
-from views_dagster.reports.outlooks import Outlook, change_of, forecast_pictures, means_of
+from views_dagster.reports.outlooks import Outlook, change_of, means_of, outlook_map
 
 ORIGIN = 529
 UNITS = np.array([149_001, 149_002, 149_721])
@@ -72,17 +72,22 @@ def test_means_are_found_by_cell_and_month() -> None:
 def test_a_picture_of_four_maps_and_the_same_each_time() -> None:
     previous = means(forecast(ORIGIN - 1)).with_columns(mean=pl.col("mean") * 2)
     made = [
-        forecast_pictures(
-            forecast(ORIGIN), earlier, PARENTS.sample(fraction=1, shuffle=True, seed=seed), measure="m", title="t"
+        outlook_map(
+            Outlook.of(forecast(ORIGIN)),
+            earlier,
+            PARENTS.sample(fraction=1, shuffle=True, seed=seed),
+            measure="m",
+            title="t",
         )
         for earlier, seed in ((previous, 1), (previous, 2), (None, 1))
     ]
-    assert list(made[0]) == ["map"]
     assert made[0] == made[1] != made[2]
-    width, height = Image.open(io.BytesIO(made[0]["map"])).size
+    width, height = Image.open(io.BytesIO(made[0])).size
     assert width > height > 500
 
 
 def test_a_cell_without_a_parent_is_named() -> None:
     with pytest.raises(GeographyError, match=r"1 cells of t have no parent after 2024-01, first \[149002\]"):
-        forecast_pictures(forecast(ORIGIN), None, PARENTS.filter(pl.col("parent_id") == 1), measure="m", title="t")
+        outlook_map(
+            Outlook.of(forecast(ORIGIN)), None, PARENTS.filter(pl.col("parent_id") == 1), measure="m", title="t"
+        )
