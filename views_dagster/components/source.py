@@ -126,8 +126,8 @@ def readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str
     file = sources_file()
     if real and mixed and file is not None:
         raise CatalogueError(
-            f"{file.place([mixed[0]])}: {mixed[0]}: the demo world's {', '.join(mixed)} cannot stand beside real units; "
-            "name real sources, or leave these out with what is made from them"
+            f"{file.place([mixed[0]])}: {mixed[0]}: the demo world's {', '.join(mixed)} cannot stand beside real "
+            "units; name real sources, or leave these out with what is made from them"
         )
     return {
         name: configured.get(name, reader)
