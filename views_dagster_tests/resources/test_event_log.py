@@ -146,17 +146,40 @@ def test_tags_can_be_searched(storages: dict[str, Any]) -> None:
     assert found["ours"] == found["dagster"]
 
 
-def test_the_run_has_all_its_events_in_order(storages: dict[str, Any]) -> None:
-    kinds = {}
-    for name, instance in storages.items():
-        result = run(instance)
-        events = instance.all_logs(result.run_id)
-        kinds[name] = sorted(
-            f"{event.dagster_event_type} {event.dagster_event.partition or ''}"
-            for event in events
-            if event.dagster_event
-        )
+def kinds_of(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    events = [event.dagster_event for event in instance.all_logs(run_id) if event.dagster_event]
+    return sorted(f"{event.event_type_value} {event.partition or ''}" for event in events)
+
+
+def test_a_run_of_one_month_has_the_same_events(storages: dict[str, Any]) -> None:
+    kinds = {
+        name: kinds_of(instance, run(instance, partition_key="1990-05").run_id) for name, instance in storages.items()
+    }
     assert kinds["ours"] == kinds["dagster"]
+    assert kinds["ours"].count("ASSET_MATERIALIZATION_PLANNED 1990-05") == 2
+
+
+def test_a_run_of_many_months_plans_each_asset_once(storages: dict[str, Any]) -> None:
+    kinds = {name: kinds_of(instance, run(instance).run_id) for name, instance in storages.items()}
+    planned = {
+        name: [kind for kind in found if "ATION_PLANNED" in kind and "CHECK" not in kind]
+        for name, found in kinds.items()
+    }
+    assert (len(planned["dagster"]), planned["ours"]) == (48, ["ASSET_MATERIALIZATION_PLANNED "] * 2)
+    others = {name: [kind for kind in found if kind not in planned[name]] for name, found in kinds.items()}
+    assert others["ours"] == others["dagster"]
+
+
+def test_a_month_that_failed_is_known_as_such(storages: dict[str, Any]) -> None:
+    @dg.asset(partitions_def=MONTHS)
+    def broken() -> None:
+        raise ValueError("no")
+
+    for instance in storages.values():
+        dg.materialize([broken], instance=instance, partition_key="1990-05", raise_on_error=False)
+        storage = instance.event_log_storage
+        attempts = storage.get_latest_asset_partition_materialization_attempts_without_materializations(broken.key)
+        assert set(attempts) == {"1990-05"}
 
 
 def test_a_batch_that_fails_leaves_nothing_in_the_index(
