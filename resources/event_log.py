@@ -95,6 +95,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         """Rows of a planned check, one for each of its months."""
         planned = cast("AssetCheckEvaluationPlanned", event.get_dagster_event().event_specific_data)
         subset = planned.partitions_subset
+        # Once, not once a month: the event names all of its months.
+        text = serialize_value(event)
         return [
             {
                 "asset_key": planned.asset_key.to_string(),
@@ -102,7 +104,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                 "partition": partition,
                 "run_id": event.run_id,
                 "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
-                "evaluation_event": serialize_value(event),
+                "evaluation_event": text,
                 "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None),
                 "evaluation_event_storage_id": event_id,
             }

@@ -81,7 +81,9 @@ def test_every_entry_of_the_catalogue_has_its_assets(defs: dg.Definitions) -> No
         "Source": ["raw"],
         "Queryset": ["features"],
         "ForecastModel": ["artifacts", "forecasts"],
+        "ExternalForecast": ["forecasts"],
         "Ensemble": ["ensembles"],
+        "Reconciliation": ["ensembles"],
     }
     for path in ENTRIES:
         document = yaml.safe_load(path.read_text())
