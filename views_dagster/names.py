@@ -1,9 +1,12 @@
-"""Names: the form that the names of catalogue entries have, and what was meant by a name that does not exist."""
+"""Names: the form that catalogue entries' names have, what was meant by one that does not exist, and lists of some."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 _TWO_WORDS: Final = re.compile(r"[a-z]+_[a-z]+")
 _WORDS: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -28,3 +31,9 @@ def malformed(name: str, *, adjective_noun: bool) -> str | None:
     if not _WORDS.fullmatch(name):
         return f"{name!r} is not a name: use lower-case letters, digits and single underscores, a letter first"
     return None
+
+
+def listed(values: Sequence[object] | NDArray[np.int64], most: int = 5) -> str:
+    """The first few of many, for a message: `1, 2, 3, 4, 5 and 7 more`, or `none`."""
+    shown = ", ".join(map(str, values[:most])) or "none"
+    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"

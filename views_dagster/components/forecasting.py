@@ -1,5 +1,6 @@
 """What every entry that makes forecasts is to those that build on it: what it forecasts, and the key of its table."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,13 @@ class ForecastEntry(CatalogueEntry[F], Generic[F]):
     adjective_noun = True
     table_group: ClassVar[str]
 
+    @abstractmethod
     def subject(self, context: dg.ComponentLoadContext, folder: Path) -> Subject:
         """What it forecasts; `folder` is its own.
 
         Raises:
             CatalogueError: it names a queryset, target or other entry that does not exist.
         """
-        raise NotImplementedError
 
     @classmethod
     def key(cls, name: str) -> dg.AssetKey:

@@ -1,5 +1,6 @@
 """The cells of the PRIO-GRID: which there are, what is known of them for good, and which country holds each when."""
 
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -49,7 +50,26 @@ def require_cell_level(what: str, level: str) -> None:
         raise QuerysetError(f"{what} are units of level {LEVEL}, not {level}")
 
 
-class PrioGrid(Reader):
+class CellReader(Reader, ABC):
+    """Base of the readers of cells: `parent_id`, the country that holds each, and what is known of them for good."""
+
+    @property
+    def row_keys(self) -> Sequence[str]:
+        return KEYS
+
+    @property
+    def parent_level(self) -> str:
+        return "cm"
+
+    @property
+    def lists_units(self) -> bool:
+        return True
+
+    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
+        return raw.select(*KEYS, *sorted(self.columns(level)))
+
+
+class PrioGrid(CellReader):
     """The cells of a domain and the country that holds each, month by month."""
 
     kind: Literal["prio_grid"] = "prio_grid"
@@ -76,18 +96,6 @@ class PrioGrid(Reader):
         """
         require_cell_level("cells", level)
         return frozenset(FILE_COLUMNS)
-
-    @property
-    def row_keys(self) -> Sequence[str]:
-        return KEYS
-
-    @property
-    def parent_level(self) -> str:
-        return "cm"
-
-    @property
-    def lists_units(self) -> bool:
-        return True
 
     def read(self, first: int, last: int) -> RawMonths:
         """`CELL_KEYS` and the static columns (Float32) of months `first..last`, sorted by month and cell.
@@ -128,9 +136,6 @@ class PrioGrid(Reader):
             repairs={name: int(table[name].sum()) for name in _REPAIRS},
             provenance={self._path.name: f"sha256 {digest(self._path)}"},
         )
-
-    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
-        return raw.select(*KEYS, *sorted(self.columns(level)))
 
     def _domain(self) -> pl.DataFrame:
         """Cells that may be in the domain: `gid`, `gwno` (today's country), static columns and flags of `_REPAIRS`."""

@@ -1,6 +1,5 @@
 """The cells of the demo world as a source, in the columns of the PRIO-GRID."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -8,22 +7,21 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from views_dagster.conflict.cells import LEVEL, require_cell_level
+from views_dagster.conflict.cells import CellReader, require_cell_level
 from views_dagster.conflict.demo_geography import WORLD_FIRST, demo_map
 from views_dagster.conflict.demo_readers import demo_latest_month, demo_provenance
 from views_dagster.conflict.demo_world import require_covered
 from views_dagster.errors import SourceError
 from views_dagster.geography import COLUMNS as WORLD_COLUMNS
 from views_dagster.geography import column_of, gid_of, latitude_of, longitude_of, row_of
-from views_dagster.panel import KEYS
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import RawMonths
 
 COLUMNS: Final = ("capital_distance", "city_population", "land_share")
 _EARTH_RADIUS_KM: Final = 6371.0
 _TOWNSPEOPLE: Final = 300
 
 
-class DemoCells(Reader):
+class DemoCells(CellReader):
     """Cells of countries of the demo world, and which country holds each when."""
 
     kind: Literal["demo_cells"] = "demo_cells"
@@ -39,18 +37,6 @@ class DemoCells(Reader):
         """
         require_cell_level("cells", level)
         return frozenset(COLUMNS)
-
-    @property
-    def row_keys(self) -> Sequence[str]:
-        return KEYS
-
-    @property
-    def parent_level(self) -> str:
-        return "cm"
-
-    @property
-    def lists_units(self) -> bool:
-        return True
 
     @property
     def invented(self) -> bool:
@@ -90,9 +76,6 @@ class DemoCells(Reader):
             }
         )
         return RawMonths(frame=frame.hstack(static), provenance=demo_provenance(self.seed))
-
-    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
-        return raw.select(*KEYS, *sorted(self.columns(LEVEL)))
 
 
 @lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from views_dagster.calendar import describe_months, to_key
 from views_dagster.errors import ForecastError, PlatformError, SourceError
 from views_dagster.forecasts import Forecast
+from views_dagster.names import listed
 from views_dagster.sources.files import digest
 
 FileFormat = Literal["pred_columns", "prediction_frame"]
@@ -27,7 +28,6 @@ MONTH_PLACEHOLDER: Final = "{month}"
 """Stands in the path of a forecast's file for the partition key of its origin."""
 
 _FRAME_FILES: Final = ("header.json", "identifiers.npz", "values.npy")
-_SHOWN: Final = 5
 
 
 def to_pred_columns(forecast: Forecast, *, level: str, target: str) -> pl.DataFrame:
@@ -164,9 +164,9 @@ def _require_coverage(
     months = origin + np.asarray(steps, dtype=np.int64)
     problems = []
     if len(unknown := np.setdiff1d(unit, units)):
-        problems.append(f"{len(unknown)} units that do not exist in {to_key(origin)}: {_few(unknown)}")
+        problems.append(f"{len(unknown)} units that do not exist in {to_key(origin)}: {listed(unknown)}")
     if len(missing := np.setdiff1d(units, unit)):
-        problems.append(f"no row of {len(missing)} units: {_few(missing)}")
+        problems.append(f"no row of {len(missing)} units: {listed(missing)}")
     if len(surplus := np.setdiff1d(month, months)):
         problems.append(f"months that are not asked for: {describe_months(surplus.tolist())}")
     if len(absent := np.setdiff1d(months, month)):
@@ -257,8 +257,3 @@ def _views_frames() -> ModuleType:
         raise PlatformError(
             "PredictionFrames need the package views-frames; pip install 'views-frames>=2,<3'"
         ) from error
-
-
-def _few(values: NDArray[np.int64]) -> str:
-    shown = ", ".join(map(str, values[:_SHOWN].tolist()))
-    return shown if len(values) <= _SHOWN else f"{shown} and {len(values) - _SHOWN} more"

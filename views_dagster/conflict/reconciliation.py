@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from views_dagster.calendar import describe_months, to_key
 from views_dagster.errors import ForecastError
 from views_dagster.forecasts import Forecast
+from views_dagster.names import listed
 
-_SHOWN: Final = 5
 _THREADS: Final = 4
 
 
@@ -88,13 +88,13 @@ def reconcile(
         differing = np.setxor1d(cells.steps, countries.steps)
         raise ForecastError(
             f"only one of the two forecasts predicts {describe_months((cells.origin + differing).tolist())} "
-            f"(steps {_few(differing)}); reconcile forecasts with the same steps"
+            f"(steps {listed(differing)}); reconcile forecasts with the same steps"
         )
     holders = _holders(cells.units, held_by)
     holding = np.unique(holders)
     if len(missing := np.setdiff1d(holding, countries.units)):
         raise ForecastError(
-            f"the country forecast lacks {_few(missing)}, which hold {int(np.isin(holders, missing).sum())} of the "
+            f"the country forecast lacks {listed(missing)}, which hold {int(np.isin(holders, missing).sum())} of the "
             "cells; forecast every country of the month, or correct which country holds these cells"
         )
     scaled = scale_draws(
@@ -202,13 +202,13 @@ def _holders(cells: NDArray[np.int64], held_by: pl.DataFrame) -> NDArray[np.int6
     repeated = known.filter(pl.col("unit_id").is_duplicated())["unit_id"].unique().sort()
     if len(repeated):
         raise ForecastError(
-            f"cells {_few(repeated.to_numpy())} have several countries; a cell lies in one country a month"
+            f"cells {listed(repeated.to_numpy())} have several countries; a cell lies in one country a month"
         )
     holders = wanted.join(known, on="unit_id", how="left", maintain_order="left")["parent_id"]
     if holders.null_count():
         without = cells[holders.is_null().to_numpy()]
         raise ForecastError(
-            f"cells {_few(without)} have no country; give each forecast cell one, or leave it out of the domain"
+            f"cells {listed(without)} have no country; give each forecast cell one, or leave it out of the domain"
         )
     return holders.to_numpy()
 
@@ -233,7 +233,7 @@ def _check_shapes(cells: NDArray[np.float32], totals: NDArray[np.float32], count
             "give the countries as many draws as the cells, or one"
         )
     if len(country) and not (country.min() >= 0 and country.max() < len(totals)):
-        raise ForecastError(f"positions of countries run from 0 to {len(totals) - 1}, got {_few(np.unique(country))}")
+        raise ForecastError(f"positions of countries run from 0 to {len(totals) - 1}, got {listed(np.unique(country))}")
 
 
 def _check_values(what: str, values: NDArray[np.float32]) -> None:
@@ -244,8 +244,3 @@ def _check_values(what: str, values: NDArray[np.float32]) -> None:
                 f"{int(bad.sum())} values of the {what} are {problem}, first {values[row, step, draw]} "
                 f"in row {row}, step position {step}, draw {draw}"
             )
-
-
-def _few(values: NDArray[np.int64]) -> str:
-    shown = ", ".join(map(str, values[:_SHOWN].tolist()))
-    return shown if len(values) <= _SHOWN else f"{shown} and {len(values) - _SHOWN} more"

@@ -17,6 +17,7 @@ from views_dagster.calendar import to_key
 from views_dagster.ensembles.weights import Loss, apportion, normalised, trained
 from views_dagster.errors import ForecastError
 from views_dagster.forecasts import Forecast
+from views_dagster.names import listed
 from views_dagster.seeds import seed_for
 
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -223,12 +224,7 @@ def _alike(members: Mapping[str, Forecast]) -> Forecast:
             if not np.array_equal(have, want):
                 raise ForecastError(
                     f"member {name} and {reference} have different {what}: {name} "
-                    f"lacks {_few(np.setdiff1d(want, have))} and alone has {_few(np.setdiff1d(have, want))}; "
+                    f"lacks {listed(np.setdiff1d(want, have))} and alone has {listed(np.setdiff1d(have, want))}; "
                     f"all members must forecast the same {what}"
                 )
     return expected
-
-
-def _few(values: NDArray[np.int64]) -> str:
-    shown = ", ".join(map(str, values[:5].tolist())) or "none"
-    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"

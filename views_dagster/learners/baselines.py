@@ -16,7 +16,7 @@ from views_dagster.calendar import to_key
 from views_dagster.errors import ArtifactError, PanelError
 from views_dagster.forecasts import Forecast
 from views_dagster.learners.base import FittedModel, Learner
-from views_dagster.learners.neighbours import Neighbours
+from views_dagster.learners.neighbours import CellNeighbours
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
@@ -167,7 +167,9 @@ class Conflictology(Baseline):
 
     kind: Literal["conflictology"] = "conflictology"
     window: int = Field(default=12, ge=1, description="months")
-    neighbours: Neighbours | None = Field(default=None, description="draw months of the cells around too; cells only")
+    neighbours: CellNeighbours | None = Field(
+        default=None, description="draw months of the cells around too; cells only"
+    )
 
     @property
     def needs_cells(self) -> bool:

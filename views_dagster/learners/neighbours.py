@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from views_dagster.geography import Raster
 
 
-class Neighbours(BaseModel):
+class CellNeighbours(BaseModel):
     """The cells at most `ring` rows and columns away, without the cell itself; those outside the domain are missing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

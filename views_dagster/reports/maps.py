@@ -60,50 +60,12 @@ class Layer:
     note: str = ""
 
 
-def cell_map(
-    values: Values,
-    units: Ids,
-    parents: Ids,
-    *,
-    title: str,
-    measure: str,
-    kind: Kind = "amount",
-    vmax: float | None = None,
-) -> bytes:
-    """One map of values (U,) of cells `units` (U,), with borders between cells of different `parents` (U,).
-
-    Args:
-        vmax: the value of the last colour, for maps that are to be compared.
-
-    Raises:
-        GeographyError: no cell, an id that is no cell, a repeated cell, or unequal lengths.
-    """
-    return draw_maps([Layer(values, kind, title, measure, vmax)], units, parents)
-
-
-def difference_map(
-    now: Values,
-    before: Values | None,
-    units: Ids,
-    parents: Ids,
-    *,
-    title: str,
-    measure: str,
-    vmax: float | None = None,
-) -> bytes:
+def difference(now: Values, before: Values | None, *, title: str, measure: str, vmax: float | None = None) -> Layer:
     """What is said now less what was said before (U,), on a scale that is symmetric around no change.
 
     Args:
         before: NaN for cells of which nothing was said; None where there is nothing earlier, which the map then says.
-
-    Raises:
-        GeographyError: as `cell_map`.
     """
-    return draw_maps([difference(now, before, title=title, measure=measure, vmax=vmax)], units, parents)
-
-
-def difference(now: Values, before: Values | None, *, title: str, measure: str, vmax: float | None = None) -> Layer:
-    """The layer of `difference_map`."""
     if before is None:
         nothing = np.full(len(now), np.nan)
         return Layer(nothing, "change", title, measure, vmax, note="no earlier forecast to compare with")
@@ -114,7 +76,7 @@ def draw_maps(layers: Sequence[Layer], units: Ids, parents: Ids, *, title: str =
     """Several maps of the same cells (U,) in one picture, two side by side unless their cells would be dots.
 
     Raises:
-        GeographyError: as `cell_map`.
+        GeographyError: no cell, an id that is no cell, a repeated cell, or unequal lengths.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch

@@ -1,4 +1,4 @@
-"""Neighbours on the lattice, and conflictology that draws from them."""
+"""CellNeighbours on the lattice, and conflictology that draws from them."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from views_dagster.errors import GeographyError
 from views_dagster.geography import gid_of
 from views_dagster.learners.baselines import Conflictology
-from views_dagster.learners.neighbours import Neighbours
+from views_dagster.learners.neighbours import CellNeighbours
 from views_dagster.panel import Panel
 from views_dagster_tests.learners.panels import panel_of
 
@@ -22,24 +22,24 @@ def square(target: np.ndarray) -> Panel:
 
 def test_positions_are_those_of_the_cells_around() -> None:
     cells = gid_of(np.repeat([100, 101, 102], 3), np.tile([200, 201, 202], 3))
-    positions = Neighbours(ring=1).positions(cells)
+    positions = CellNeighbours(ring=1).positions(cells)
     assert sorted(positions[:, 4]) == [0, 1, 2, 3, 5, 6, 7, 8]
     assert sorted(positions[:, 0]) == [-1, -1, -1, -1, -1, 1, 3, 4]
-    assert len(Neighbours(ring=2).offsets()) == 24
+    assert len(CellNeighbours(ring=2).offsets()) == 24
     # One offset moves every cell the same way.
-    offset = Neighbours(ring=1).offsets().tolist().index([1, 0])
+    offset = CellNeighbours(ring=1).offsets().tolist().index([1, 0])
     assert_array_equal(positions[offset], [3, 4, 5, 6, 7, 8, -1, -1, -1])
 
 
 def test_the_edges_of_the_map_do_not_touch() -> None:
     edges = gid_of([180, 180], [1, 720])
-    assert (Neighbours(ring=1).positions(edges) == -1).all()
+    assert (CellNeighbours(ring=1).positions(edges) == -1).all()
 
 
 def test_each_neighbour_and_the_cell_itself_have_their_share() -> None:
     # Every cell has a value of its own, the same in all months, so that a draw tells where it came from.
     panel = square(np.tile(np.arange(1.0, 10.0), (12, 1)))
-    learner = Conflictology(window=12, neighbours=Neighbours(ring=1, share=0.5))
+    learner = Conflictology(window=12, neighbours=CellNeighbours(ring=1, share=0.5))
     draws = learner.fit(panel, steps=[1], seed=1).predict(panel, draws=96, seed=1).draws[:, 0]
     values, times = np.unique(draws[4], return_counts=True)
     assert_array_equal(values, np.arange(1, 10))
@@ -54,9 +54,9 @@ def test_a_draw_is_one_past_month_moved_by_one_offset() -> None:
     rng = np.random.default_rng(0)
     target = rng.permutation(12 * 9).reshape(12, 9).astype(float)
     panel = square(target)
-    learner = Conflictology(window=12, neighbours=Neighbours(ring=1, share=0.75))
+    learner = Conflictology(window=12, neighbours=CellNeighbours(ring=1, share=0.75))
     draws = learner.fit(panel, steps=[1], seed=1).predict(panel, draws=64, seed=1).draws[:, 0]
-    positions = np.vstack([np.arange(9), Neighbours(ring=1).positions(panel.units)])
+    positions = np.vstack([np.arange(9), CellNeighbours(ring=1).positions(panel.units)])
     own = np.arange(9)
     worlds = {tuple(target[month, np.where(places >= 0, places, own)]) for month in range(12) for places in positions}
     assert all(tuple(draw) in worlds for draw in draws.T)
@@ -66,16 +66,16 @@ def test_a_neighbour_that_did_not_exist_is_not_drawn() -> None:
     target = np.tile(np.arange(1.0, 10.0), (12, 1))
     target[:-1, 8] = np.nan
     panel = square(target)
-    learner = Conflictology(window=12, neighbours=Neighbours(ring=1, share=0.5))
+    learner = Conflictology(window=12, neighbours=CellNeighbours(ring=1, share=0.5))
     draws = learner.fit(panel, steps=[1], seed=1).predict(panel, draws=96, seed=1).draws[:, 0]
     assert np.isfinite(draws).all()
     assert (draws[4] == 9).sum() <= 1
 
 
 def test_neighbours_need_cells() -> None:
-    assert Conflictology(neighbours=Neighbours()).needs_cells
+    assert Conflictology(neighbours=CellNeighbours()).needs_cells
     assert not Conflictology().needs_cells
     panel = replace(panel_of(np.ones((12, 1))), units=np.array([260_000]))
-    learner = Conflictology(neighbours=Neighbours())
+    learner = Conflictology(neighbours=CellNeighbours())
     with pytest.raises(GeographyError, match="260000"):
         learner.fit(panel, steps=[1], seed=1).predict(panel, draws=4, seed=1)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from views_dagster.errors import GeographyError
 from views_dagster.geography import Raster, gid_at, gid_of
-from views_dagster.reports.maps import Layer, _edges, cell_map, difference_map, draw_maps
+from views_dagster.reports.maps import Kind, Layer, _edges, difference, draw_maps
 from views_dagster.reports.scales import LAND, colour_scale
 
 Pixels = NDArray[np.uint8]
@@ -22,6 +22,31 @@ TOP, RIGHT, BOTTOM, LEFT = 40, 104, 34, 62
 
 DARKEST = (27, 12, 65)
 BORDER, OUTLINE = (148, 148, 148), (77, 77, 77)
+
+
+def cell_map(
+    values: NDArray[np.float64],
+    units: NDArray[np.int64],
+    parents: NDArray[np.int64],
+    *,
+    title: str,
+    measure: str,
+    kind: Kind = "amount",
+    vmax: float | None = None,
+) -> bytes:
+    return draw_maps([Layer(values, kind, title, measure, vmax)], units, parents)
+
+
+def difference_map(
+    now: NDArray[np.float64],
+    before: NDArray[np.float64] | None,
+    units: NDArray[np.int64],
+    parents: NDArray[np.int64],
+    *,
+    title: str,
+    measure: str,
+) -> bytes:
+    return draw_maps([difference(now, before, title=title, measure=measure)], units, parents)
 
 
 def block(side: int = SIDE, row: int = 200, column: int = 300) -> NDArray[np.int64]:
