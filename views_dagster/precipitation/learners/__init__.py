@@ -1,0 +1,1 @@
+"""Learners of band fractions from columns."""
