@@ -1,11 +1,13 @@
-"""Dagster's event log on SQLite, with whole batches of asset events in one transaction.
+"""Dagster's event log on SQLite, with whole batches of asset events in one transaction and connections that stay open.
 
 A run over 400 months stores two events for each asset and month, and every run one for each check it plans. Dagster's
-SQLite storage commits each of them several times, which makes the log, not the data, the slow part; its PostgreSQL
-storage already writes batches as this one does.
+SQLite storage opens a database for each statement and commits each event several times, which makes the log, not the
+data, the slow part; its PostgreSQL storage already writes batches from a pool of connections as this one does.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,20 +16,30 @@ from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import serialize_value
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy.event import listen
+from sqlalchemy.pool import QueuePool
 
 if TYPE_CHECKING:
     from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
     from dagster._serdes import ConfigurableClassData
+    from sqlalchemy.engine.interfaces import DBAPIConnection
 
 OF_ASSETS = frozenset({DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_MATERIALIZATION_PLANNED})
 OF_CHECKS = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 TOGETHER = OF_ASSETS | {OF_CHECKS}
+OPEN_DATABASES = 8
+"""Each run has a database of its own; a process that shows many runs closes those it looked at first."""
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     """Configured in `dagster.yaml`; batches form when `DAGSTER_EVENT_BATCH_SIZE` is set."""
+
+    def __init__(self, base_dir: str, inst_data: "ConfigurableClassData | None" = None) -> None:
+        self._engines: dict[tuple[int, str], Engine] = {}
+        super().__init__(base_dir, inst_data)
 
     @classmethod
     def from_config_value(
@@ -44,6 +56,33 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         months of a range as failed when the run is: they stay what they were, and the run itself says that it failed.
         """
         return True
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        """A transaction in the database of a run, or in the index; one at a time in a process."""
+        with self._db_lock, self._engine(shard).begin() as connection:
+            yield connection
+
+    def _engine(self, shard: str) -> Engine:
+        engines = self._engines
+        # SQLite's connections must not cross a fork.
+        key = (os.getpid(), shard)
+        engine = engines.pop(key, None)
+        if engine is None:
+            engine = create_engine(
+                self.conn_string_for_shard(shard),
+                poolclass=QueuePool,
+                pool_size=1,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+            )
+            listen(engine, "connect", _settle)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+        engines[key] = engine
+        if len(engines) > OPEN_DATABASES:
+            engines.pop(next(iter(engines))).dispose()
+        return engine
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store one event."""
@@ -110,6 +149,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             }
             for partition in (subset.get_partition_keys() if subset else [None])
         ]
+
+
+def _settle(connection: "DBAPIConnection", record: object) -> None:
+    """Of a database in WAL mode a killed process loses nothing without a flush at each commit, only a lost machine."""
+    connection.cursor().execute("PRAGMA synchronous=NORMAL")
 
 
 def _of_its_month(event: EventLogEntry) -> EventLogEntry:

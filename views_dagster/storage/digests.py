@@ -6,40 +6,65 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 Hash = Any
 
 
-def _feed(digest: Hash, values: pl.Series) -> None:
-    """Add a column: its nulls, then its values in a layout that does not depend on how polars holds them."""
-    if values.null_count():
-        digest.update(np.packbits(values.is_null().to_numpy()).tobytes())
-    dtype = values.dtype
-    if isinstance(dtype, pl.List):
-        digest.update(values.list.len().fill_null(0).to_numpy().astype("<i8").tobytes())
-        inner = values.filter(values.list.len() > 0)
-        _feed(digest, inner.explode(empty_as_null=True, keep_nulls=True))
-    elif dtype in (pl.String, pl.Binary):
-        parts = [part if isinstance(part, bytes) else part.encode() for part in values.drop_nulls().to_list()]
-        digest.update(np.array([len(part) for part in parts], dtype="<i8").tobytes())
-        for part in parts:
-            digest.update(part)
-    elif dtype == pl.Boolean:
-        digest.update(values.fill_null(False).to_numpy().astype("u1").tobytes())
-    else:
-        physical = values.to_physical()
-        numbers = (physical.fill_null(0) if values.null_count() else physical).to_numpy()
-        digest.update(np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("<")).tobytes())
+class _Column:
+    """A column in a layout that does not depend on how polars holds it, from which stretches of rows are digested."""
+
+    def __init__(self, values: pl.Series) -> None:
+        self.dtype = values.dtype
+        self.nulls: NDArray[np.bool_] | None = values.is_null().to_numpy() if values.null_count() else None
+        self.inner: _Column | None = None
+        self.offsets: NDArray[np.int64] | None = None
+        self.parts: list[bytes] | None = None
+        if isinstance(self.dtype, pl.List):
+            lengths = values.list.len().fill_null(0).to_numpy().astype("<i8")
+            self.numbers: NDArray[Any] = lengths
+            self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+            filled = values.filter(values.list.len() > 0)
+            self.inner = _Column(filled.explode(empty_as_null=True, keep_nulls=True))
+        elif self.dtype in (pl.String, pl.Binary):
+            empty = values.fill_null("" if self.dtype == pl.String else b"")
+            self.parts = [part if isinstance(part, bytes) else part.encode() for part in empty.to_list()]
+            self.numbers = np.array([len(part) for part in self.parts], dtype="<i8")
+        elif self.dtype == pl.Boolean:
+            self.numbers = values.fill_null(False).to_numpy().astype("u1")
+        else:
+            physical = values.to_physical()
+            numbers = (physical.fill_null(0) if self.nulls is not None else physical).to_numpy()
+            self.numbers = np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("<"))
+
+    def null_count(self, rows: slice) -> int:
+        """Number of nulls among the rows."""
+        return int(np.count_nonzero(self.nulls[rows])) if self.nulls is not None else 0
+
+    def feed(self, digest: Hash, rows: slice) -> None:
+        """Add the rows: which of them are null, then their values."""
+        if self.nulls is not None and self.null_count(rows):
+            digest.update(np.packbits(self.nulls[rows]))
+        digest.update(self.numbers[rows])
+        if self.parts is not None:
+            digest.update(b"".join(self.parts[rows]))
+        if self.inner is not None and self.offsets is not None:
+            self.inner.feed(digest, slice(int(self.offsets[rows.start]), int(self.offsets[rows.stop])))
 
 
-def _digest_ordered(frame: pl.DataFrame) -> str:
-    digest = hashlib.sha256()
-    for values in sorted(frame.iter_columns(), key=lambda column: column.name):
-        if values.null_count() == frame.height:
-            continue
-        digest.update(f"{values.name}:{values.dtype}:{values.null_count()};".encode())
-        _feed(digest, values)
-    return digest.hexdigest()
+def _digests(frame: pl.DataFrame, stretches: Sequence[slice]) -> list[str]:
+    """SHA-256 (hex) of each stretch of rows; columns are taken by name, and left out where all of it is null."""
+    columns = [(name, _Column(frame[name])) for name in sorted(frame.columns)]
+    found = []
+    for rows in stretches:
+        digest = hashlib.sha256()
+        for name, column in columns:
+            nulls = column.null_count(rows)
+            if nulls < rows.stop - rows.start:
+                digest.update(f"{name}:{column.dtype}:{nulls};".encode())
+                column.feed(digest, rows)
+        found.append(digest.hexdigest())
+    return found
 
 
 def digest_frame(frame: pl.DataFrame, keys: Sequence[str]) -> str:
@@ -47,18 +72,16 @@ def digest_frame(frame: pl.DataFrame, keys: Sequence[str]) -> str:
 
     The order of columns does not count, nor do columns without a value: a table keeps those that it once had.
     """
-    return _digest_ordered(frame.sort(keys))
+    return _digests(frame.sort(keys), [slice(0, frame.height)])[0]
 
 
 def digest_months(frame: pl.DataFrame, keys: Sequence[str]) -> dict[int, str]:
     """`digest_frame` of each month's rows; `keys` starts with `month_id`."""
-    ordered = frame.sort(keys).rechunk()
+    ordered = frame.sort(keys)
     months = ordered["month_id"].rle().struct.unnest()
-    ends = months["len"].cum_sum()
-    return {
-        month: _digest_ordered(ordered[end - length : end])
-        for month, length, end in zip(months["value"], months["len"], ends, strict=True)
-    }
+    ends = months["len"].cum_sum().to_list()
+    stretches = [slice(end - length, end) for end, length in zip(ends, months["len"].to_list(), strict=True)]
+    return dict(zip(months["value"].to_list(), _digests(ordered, stretches), strict=True))
 
 
 def combine(digests: Mapping[int, str]) -> str:
