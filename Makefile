@@ -45,4 +45,6 @@ bench: .venv/installed  ## Print the figures behind every promise about speed an
 
 lock: .venv/installed  ## Pin every dependency again after a change in pyproject.toml.
 	@$(BIN)/pip install --quiet uv && $(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev \
-	  --no-emit-index-url --output-file requirements.lock pyproject.toml
+	  --no-emit-index-url --no-annotate --output-file requirements.lock pyproject.toml
+	@# Which build of torch is installed decides about these, not the lock.
+	@sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements.lock

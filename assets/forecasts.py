@@ -1,7 +1,7 @@
-"""The month's release: every deployed model and ensemble of the conflict system in one table, and its manifest."""
+"""The month's release: every deployed model and ensemble, one table for each system, and the manifest of both."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from resources.storage import ROW_KEYS, Storage
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import MONTHLY_FRESHNESS, MONTHS, line_of
+from views_dagster.components.diagnosis import DIAGNOSIS_KEYS, DiagnosisEntry, diagnosis_entries
 from views_dagster.components.forecast_assets import FORECAST_KEYS, MAP, PLOT, WORST_HIT
 from views_dagster.components.forecasting import ENSEMBLES, MODELS, forecast_entries
 from views_dagster.components.lineage import ancestry, recorded, vintage
@@ -26,7 +27,10 @@ from views_dagster.conflict.released import (
     worst_hit,
     worst_hit_cells,
 )
+from views_dagster.errors import MissingMonthsError
 from views_dagster.forecasts import Forecast
+from views_dagster.precipitation.release import TABLE as DIAGNOSES
+from views_dagster.precipitation.release import released_diagnoses, wettest_boxes
 from views_dagster.storage.digests import combine, digest_months
 from views_dagster.storage.tables import TableStore
 
@@ -68,24 +72,48 @@ def leading(context: dg.ComponentLoadContext, system: Path) -> dict[str, dg.Asse
     return found
 
 
+def deployed_diagnoses(context: dg.ComponentLoadContext, system: Path) -> dict[str, DiagnosisEntry[Any]]:
+    """Deployed models and ensembles of band fractions, by name; those that lead come first, then ensembles."""
+    found = diagnosis_entries(context, system, ENSEMBLES, MODELS)
+    there = {
+        name: entry
+        for name, entry in found.items()
+        if entry.attributes.maturity == "deployed" and entry.is_present(context, system)
+    }
+    flagged = [name for name, entry in there.items() if getattr(entry.attributes, "leading", False)]
+    if len(flagged) > 1:
+        raise CatalogueError(
+            f"{line_of(system / ENSEMBLES / flagged[1], ['leading'])}: leading: {flagged[0]} says so too; "
+            "leave it to one"
+        )
+    return {name: there[name] for name in [*flagged, *(name for name in there if name not in flagged)]}
+
+
+def inputs_of(keys: Iterable[dg.AssetKey]) -> dict[str, dg.AssetKey]:
+    """Keys by the names that arguments may have."""
+    return {"__".join(key.path): key for key in keys}
+
+
 @dg.definitions
 def release(context: dg.ComponentLoadContext) -> dg.Definitions:
     """The asset `forecasts`."""
     system = context.path.parent / "conflict"
-    keys = deployed(context, system)
     lead = leading(context, system)
-    inputs = {"__".join(key.path): key for key in keys}
+    inputs = inputs_of(deployed(context, system))
+    diagnosed = deployed_diagnoses(context, context.path.parent / "precipitation")
+    diagnoses = inputs_of(entry.key(name) for name, entry in diagnosed.items())
 
     @dg.asset(
         key=KEY,
         group_name="forecasts",
         description=(
             "The month's release: one row a model, country or cell, step and target with mean, median, quantiles, "
-            "90 % highest-density interval and probabilities of at least 1, 25, 100 and 1000 deaths. The manifest "
-            "beside it names the vintage of everything it was made from and is written last."
+            "90 % highest-density interval and probabilities of at least 1, 25, 100 and 1000 deaths; beside it one row "
+            "a model, time and box with the fractions in the bands of rain. The manifest names the vintage of "
+            "everything they were made from and is written last."
         ),
         partitions_def=MONTHS,
-        ins={name: dg.AssetIn(key=key) for name, key in inputs.items()},
+        ins={name: dg.AssetIn(key=key) for name, key in {**inputs, **diagnoses}.items()},
         metadata={ROW_KEYS: list(RELEASE_KEYS)},
         kinds={"deltalake"},
         freshness_policy=MONTHLY_FRESHNESS,
@@ -96,7 +124,14 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
         month, instance = context.partition_key, context.instance
         month_id = calendar.from_key(month)
         tables = {name: key.to_user_string() for name, key in inputs.items()}
-        made_from = ancestry(instance, set(tables.values()), month)
+        # A system may begin later than the calendar; then its tables have no rows of the month yet.
+        said = {name: found for name in diagnoses if (found := upstream[name].collect()).height}
+        made_from = ancestry(instance, {*tables.values(), *(diagnoses[name].to_user_string() for name in said)}, month)
+
+        def artifact_of(model: str) -> str | None:
+            digest: str | None = made_from.get(f"artifacts/{model}", {}).get("digest")
+            return digest
+
         rows = []
         for name, table in tables.items():
             frame = upstream[name].collect()
@@ -108,30 +143,58 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
                     model=first["model"],
                     level=first["level"],
                     target=first["target"],
-                    artifact=made_from.get(f"artifacts/{first['model']}", {}).get("digest"),
+                    artifact=artifact_of(first["model"]),
                 )
             )
-        released = release_table(rows)
-        version = storage.save(context.get_step_execution_context(), KEY, released, keys=["month_id", *RELEASE_KEYS])
-        document = manifest(
-            month_id=month_id,
-            release={
+        parts: dict[str, Any] = {}
+        shown: dict[str, Any] = {}
+        if said:
+            for name, frame in said.items():
+                table = diagnoses[name].to_user_string()
+                vintage(instance, table, month, combine(digest_months(frame, DIAGNOSIS_KEYS)))
+            fractions = released_diagnoses(list(said.values()), artifact_of)
+            first_name = next(iter(said))
+            parts[DIAGNOSES] = {
+                "table": DIAGNOSES,
+                "table_version": storage.store.write(
+                    DIAGNOSES, fractions, [month_id], {"dagster_run_id": context.run_id}
+                ),
+                "rows": fractions.height,
+                "leading": diagnoses[first_name].path[-1],
+            }
+            seen = recorded(instance, diagnoses[first_name].to_user_string(), month)
+            shown["wettest_boxes"] = frame_head(wettest_boxes(said[first_name], count=10))
+            shown |= {"rain_map": seen.metadata["map"]} if seen is not None and "map" in seen.metadata else {}
+        if rows:
+            released = release_table(rows)
+            version = storage.save(
+                context.get_step_execution_context(), KEY, released, keys=["month_id", *RELEASE_KEYS]
+            )
+            parts |= {
                 "table": "forecasts",
                 "table_version": version,
                 "rows": released.height,
                 "leading": {level: key.path[-1] for level, key in lead.items()},
-            },
-            made_from=made_from,
-        )
+            }
+            shown = {
+                **_first_look(instance, storage.store, released, month, lead),
+                **shown,
+                "head": frame_head(released),
+            }
+        if not parts:
+            raise MissingMonthsError(
+                f"nothing that is deployed here has a forecast of {month}: its sources begin later, or no model is "
+                "deployed"
+            )
+        document = manifest(month_id=month_id, release=parts, made_from=made_from)
         written = pl.DataFrame({"month_id": [month_id], "manifest": [json.dumps(document)]}, MANIFEST_SCHEMA)
         storage.store.write(MANIFESTS, written, [month_id], {"dagster_run_id": context.run_id})
         return dg.MaterializeResult(
             metadata={
                 "leading": ", ".join(key.to_user_string() for key in lead.values()),
-                **_first_look(instance, storage.store, released, month, lead),
-                "models": len(tables),
+                **shown,
+                "models": len(tables) + len(said),
                 "manifest": dg.MetadataValue.json(document),
-                "head": frame_head(released),
             }
         )
 

@@ -1,7 +1,6 @@
 """What starts the month by itself, and who hears how it went."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
@@ -12,7 +11,7 @@ from views_dagster.components.catalogue import MONTHS
 from views_dagster.components.source import readers_in_force
 from views_dagster.errors import PlatformError
 
-TRAINED = ("trained_artifacts", "forecasts", "ensembles")
+TRAINED = ("trained_artifacts", "forecasts", "ensembles", "evaluation")
 DAY_OF_MONTH = 25
 """UCDP's Candidate release for a month is out within about three weeks after it ends."""
 
@@ -24,7 +23,7 @@ def automation(context: dg.ComponentLoadContext) -> dg.Definitions:
         "month",
         selection=dg.AssetSelection.assets("forecasts").upstream() | dg.AssetSelection.groups(*TRAINED),
         partitions_def=MONTHS,
-        description="The month from raw data to release, and the candidates, which the release leaves out.",
+        description="The month from raw data to release, the candidates, which the release leaves out, and scores.",
     )
     history = dg.define_asset_job(
         "history",
@@ -32,8 +31,8 @@ def automation(context: dg.ComponentLoadContext) -> dg.Definitions:
         partitions_def=MONTHS,
         description="Raw data and features of any range of months: a backfill of it is one run.",
     )
-    system: Path = context.path.parent / "conflict"
-    offers = readers_in_force(context, system)
+    systems = sorted(path.parent for path in context.path.parent.glob("*/sources"))
+    offers = {name: reader for system in systems for name, reader in readers_in_force(context, system).items()}
 
     @dg.sensor(
         name="new_release",

@@ -20,6 +20,8 @@ from views_dagster.storage.vintages import Revision, compare
 
 ROW_KEYS = "row_keys"
 REVISIONS = "compares_vintages"
+BEGINS = "begins"
+"""Metadata of an asset whose first month is later than the calendar's: that month's key. It has no rows before."""
 
 
 class Storage(dg.ConfigurableIOManager):
@@ -35,7 +37,7 @@ class Storage(dg.ConfigurableIOManager):
         return TableStore(self.location, self.options)
 
     def load_input(self, context: dg.InputContext) -> pl.LazyFrame:
-        """Rows of the upstream months, lazily.
+        """Rows of the upstream months, lazily; none and no columns where the upstream table begins after them.
 
         Raises:
             MissingMonthsError: the table lacks a month; names the command that makes it.
@@ -43,7 +45,10 @@ class Storage(dg.ConfigurableIOManager):
             DamagedTableError: a file of one of the months is gone or damaged.
         """
         table = context.asset_key.to_user_string()
-        wanted = [calendar.from_key(key) for key in context.asset_partition_keys]
+        begins = first_month_of(context.step_context, context.asset_key)
+        wanted = [month for month in map(calendar.from_key, context.asset_partition_keys) if month >= begins]
+        if not wanted:
+            return pl.LazyFrame(schema={"month_id": pl.Int32})
         version = self.store.open(table).version() if self.store.exists(table) else None
         missing = set(wanted) - (self.store.months(table, version) if version is not None else frozenset())
         if missing or version is None:
@@ -75,7 +80,10 @@ class Storage(dg.ConfigurableIOManager):
         return self.store.scan(table, min(wanted), max(wanted), version)
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
-        """Commit the frame as the rows of the run's months, then report rows, digest, version, inputs, revisions."""
+        """Commit the frame as the rows of the run's months, then report rows, digest, version, inputs, revisions.
+
+        Months before the asset begins have no rows, and a run of these months alone stores nothing.
+        """
         self.save(
             context.step_context,
             context.asset_key,
@@ -93,10 +101,16 @@ class Storage(dg.ConfigurableIOManager):
         keys: Sequence[str],
         compares_vintages: bool = False,
     ) -> int:
-        """Write the months of the step's partition range; returns the table's version."""
+        """Write the months of the step's partition range; returns the table's version, 0 where none is stored."""
         table = asset_key.to_user_string()
         chosen = step.partition_key_range
-        months = list(range(calendar.from_key(chosen.start), calendar.from_key(chosen.end) + 1))
+        begins = first_month_of(step, asset_key)
+        first, last = max(begins, calendar.from_key(chosen.start)), calendar.from_key(chosen.end)
+        if last < first:
+            step.log.info(f"{table} begins in {calendar.to_key(begins)}: nothing to store")
+            step.add_asset_metadata({BEGINS: calendar.to_key(begins)}, asset_key=asset_key)
+            return 0
+        months = list(range(first, last + 1))
         digests = digest_months(frame, keys)
         revisions = self._revisions(table, frame, months, keys) if compares_vintages else {}
         version = self.store.write(
@@ -136,6 +150,12 @@ class Storage(dg.ConfigurableIOManager):
             return {}
         old = self.store.scan(table, min(months), max(months)).filter(pl.col("month_id").is_in(list(known))).collect()
         return compare(old, frame.filter(pl.col("month_id").is_in(list(known))), keys)
+
+
+def first_month_of(step: Any, asset_key: dg.AssetKey) -> int:
+    """Month id of the first month that an asset of the step's job has."""
+    begins = step.job_def.asset_layer.get(asset_key).metadata.get(BEGINS)
+    return calendar.FIRST_MONTH if begins is None else calendar.from_key(begins)
 
 
 def _revision_metadata(revision: Revision | None) -> dict[str, Any]:

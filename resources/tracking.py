@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 MODEL, MONTH, DIGEST, DAGSTER_RUN = "model", "month", "artifact_digest", "dagster_run_id"
+STUDY, TRIAL = "study", "trial"
 
 
 class Tracking(dg.ConfigurableResource["Tracking"]):
@@ -25,6 +26,9 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
         default="", description="Where a new experiment keeps its files; empty leaves that to the server."
     )
     experiment: str = Field(default="views_dagster", description="MLflow experiment; made where absent.")
+    study_storage: str = Field(
+        default="", description="SQLAlchemy URL of the database of hyperparameter sweeps; shared by all their workers."
+    )
     _parent: Any = PrivateAttr(default=None)
 
     def log_model(
@@ -57,6 +61,30 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(content)
                 mlflow.log_artifacts(folder, "model")
+            return str(run.info.run_id)
+
+    def log_trial(
+        self,
+        context: dg.AssetExecutionContext,
+        *,
+        study: str,
+        model: str,
+        month: str,
+        number: int,
+        state: str,
+        parameters: Mapping[str, Any],
+        score: float | None,
+    ) -> str:
+        """Record one finished trial of a sweep as a nested run and return its MLflow run id."""
+        import mlflow
+
+        self._start_parent(context)
+        with mlflow.start_run(run_name=f"{study} trial {number}", nested=True) as run:
+            tags = {STUDY: study, TRIAL: str(number), "state": state}
+            mlflow.set_tags({**tags, MODEL: model, MONTH: month, DAGSTER_RUN: context.run_id})
+            mlflow.log_params({name: str(value)[:6000] for name, value in parameters.items()})
+            if score is not None:
+                mlflow.log_metrics({"score": score})
             return str(run.info.run_id)
 
     def _start_parent(self, context: dg.AssetExecutionContext) -> None:

@@ -26,6 +26,7 @@ def default_resources() -> dict[str, Any]:
         "tracking": Tracking(
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home / "mlflow_artifacts"),
+            study_storage=os.environ.get("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
         ),
         "notifier": Notifier.from_environment(),
     }

@@ -24,6 +24,9 @@ from views_dagster.conflict.demo_readers import DemoCountries, DemoEvents, DemoY
 from views_dagster.conflict.ucdp_api import UcdpApi
 from views_dagster.conflict.ucdp_files import UcdpFiles
 from views_dagster.errors import MissingMonthsError
+from views_dagster.precipitation.column_files import ColumnFiles
+from views_dagster.precipitation.demo_weather_readers import DemoColumns, DemoMembers, DemoRain
+from views_dagster.precipitation.rain_files import MemberFiles, RainFiles
 from views_dagster.sources.base import Reader
 from views_dagster.sources.tables import MonthTable, YearTable
 
@@ -54,7 +57,13 @@ AnyReader = Annotated[
     | Countries
     | PrioGrid
     | MonthTable
-    | YearTable,
+    | YearTable
+    | DemoColumns
+    | DemoRain
+    | DemoMembers
+    | ColumnFiles
+    | RainFiles
+    | MemberFiles,
     Field(discriminator="kind"),
 ]
 Entry = TypeVar("Entry", bound="CatalogueEntry[Any]")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 import polars as pl
 
-from views_dagster.reports.tables import markdown_columns, markdown_table, png_markdown
+from views_dagster.reports.tables import image_markdown, markdown_columns, markdown_table
 
 WIDE = 8
 """More columns than this do not fit side by side in the UI."""
@@ -36,4 +36,4 @@ def frame_head(frame: pl.DataFrame, rows: int = 10) -> dg.MetadataValue:
 
 def picture(png: bytes, alt: str) -> dg.MetadataValue:
     """A PNG shown in place."""
-    return dg.MetadataValue.md(png_markdown(png, alt))
+    return dg.MetadataValue.md(image_markdown(png, alt))

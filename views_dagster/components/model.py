@@ -33,15 +33,18 @@ from views_dagster.components.forecasting import ForecastEntry, Subject, queryse
 from views_dagster.components.metadata import number
 from views_dagster.components.queryset import QuerysetAttributes
 from views_dagster.components.scaffolding import ModelScaffolder
-from views_dagster.components.source import readers_in_force
+from views_dagster.components.source import panel_readers_in_force
+from views_dagster.components.sweep import sweep_asset
 from views_dagster.errors import MissingMonthsError
 from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
+from views_dagster.evaluation.folds import panel_objective
 from views_dagster.learners.balance import BALANCE
 from views_dagster.learners.registry import AnyLearner, load_artifact, read_record, save_artifact
 from views_dagster.names import nearest
 from views_dagster.panel import KEYS, Panel
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
+from views_dagster.tuning.space import SweepSettings
 
 ARTIFACT_KEYS = ("month_id", "path")
 ARTIFACT_SCHEMA = {"month_id": pl.Int32(), "path": pl.String(), "content": pl.Binary()}
@@ -58,6 +61,7 @@ class ModelAttributes(ForecastAttributes):
         default=None, description="The queryset's columns to learn from; all of them by default."
     )
     learner: AnyLearner = Field(description="The algorithm and its hyperparameters; `kind` picks it.")
+    sweep: SweepSettings | None = Field(default=None, description="A search for better hyperparameters.")
     compute: Compute = Field(default_factory=Compute, description="What the training step needs.")
 
 
@@ -151,7 +155,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
                     "target": settings.target,
                     "draws": settings.draws,
                     "seed": seed,
-                    **_flat("learner", settings.learner.model_dump(mode="json")),
+                    **flat_settings("learner", settings.learner.model_dump(mode="json")),
                 },
                 metrics=metrics,
                 tags={
@@ -211,7 +215,38 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
             return frame
 
         checks = forecast_checks(forecast_key, settings, features=features_key, target=settings.target)
-        return dg.Definitions(assets=[artifact, forecast], asset_checks=checks)
+        assets = [artifact, forecast]
+        if settings.sweep is not None:
+            assets.append(self._sweep(context, settings.sweep, features_key, columns))
+        return dg.Definitions(assets=assets, asset_checks=checks)
+
+    def _sweep(
+        self, context: dg.ComponentLoadContext, sweep: SweepSettings, features: dg.AssetKey, columns: tuple[str, ...]
+    ) -> dg.AssetsDefinition:
+        name, settings = context.path.name, self.attributes
+
+        def arguments(rows: pl.LazyFrame, month: int, folder: Path) -> Mapping[str, Any]:
+            path = folder / "panel.parquet"
+            rows.select(*KEYS, settings.target, *columns).collect().write_parquet(path)
+            return {
+                "panel": str(path),
+                "target": settings.target,
+                "features": list(columns),
+                "draws": settings.draws,
+                "seed": seed_for(name, "backtest", month),
+            }
+
+        return sweep_asset(
+            name=name,
+            folder=context.path,
+            sweep=sweep,
+            learner=settings.learner,
+            learners=AnyLearner,
+            features=features,
+            objective=f"{panel_objective.__module__}:{panel_objective.__name__}",
+            arguments=arguments,
+            measure="CRPS over origins one, two and three years back",
+        )
 
     def subject(self, context: dg.ComponentLoadContext, folder: Path) -> Subject:
         """The target of its queryset."""
@@ -246,7 +281,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
             for column in settings.learner.needed_columns
             if column not in columns
         ]
-        readers = readers_in_force(context, folder.parents[1])
+        readers = panel_readers_in_force(context, folder.parents[1])
         if settings.learner.needs_cells and queryset.units in readers and readers[queryset.units].parent_level is None:
             problems.append(
                 f"{line_of(folder, ['learner'])}: learner: it looks at neighbouring cells, and the units of "
@@ -300,11 +335,11 @@ def backtest_file(artifact: pl.DataFrame) -> bytes:
     return cast(bytes, artifact.row(by_predicate=pl.col("path") == BACKTEST_FILE, named=True)["content"])
 
 
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
+def flat_settings(prefix: str, value: Any) -> dict[str, Any]:
     """Nested settings as `learner.classifier.n_estimators: 100`, which a tracker can compare between runs."""
     if isinstance(value, Mapping):
         items: Iterable[tuple[str, Any]] = value.items()
-        return {name: leaf for key, inner in items for name, leaf in _flat(f"{prefix}.{key}", inner).items()}
+        return {name: leaf for key, inner in items for name, leaf in flat_settings(f"{prefix}.{key}", inner).items()}
     return {prefix: value}
 
 

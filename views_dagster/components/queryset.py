@@ -23,7 +23,7 @@ from views_dagster.components.catalogue import (
 from views_dagster.components.checks import Evaluate, suite_checks
 from views_dagster.components.metadata import frame_head, named_numbers
 from views_dagster.components.scaffolding import QuerysetScaffolder
-from views_dagster.components.source import Source, readers_in_force
+from views_dagster.components.source import Source, panel_readers_in_force, readers_in_force
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import InputDriftSettings
@@ -32,7 +32,7 @@ from views_dagster.features import querysets
 from views_dagster.features.compute import FeatureReport, compute
 from views_dagster.names import nearest
 from views_dagster.panel import KEYS
-from views_dagster.sources.base import Reader
+from views_dagster.sources.base import PanelReader
 from views_dagster.storage.tables import TableStore
 
 
@@ -119,8 +119,8 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
                 f"{nearest(unknown[0], columns)}"
             )
 
-    def _readers(self, context: dg.ComponentLoadContext) -> Mapping[str, Reader]:
-        known = readers_in_force(context, system_folder(context))
+    def _readers(self, context: dg.ComponentLoadContext) -> Mapping[str, PanelReader]:
+        known = panel_readers_in_force(context, system_folder(context))
         try:
             querysets.check(self.attributes, known)
         except QuerysetError as error:

@@ -31,7 +31,7 @@ from views_dagster.components.forecasting import (
 )
 from views_dagster.components.metadata import frame_head, number
 from views_dagster.components.scaffolding import ReconciliationScaffolder
-from views_dagster.components.source import readers_in_force
+from views_dagster.components.source import panel_readers_in_force
 from views_dagster.conflict.reconciliation import ReconciliationReport, choose_draws, reconcile
 from views_dagster.conflict.released import country_names
 from views_dagster.forecasts import Forecast
@@ -173,7 +173,7 @@ class Reconciliation(ForecastEntry[ReconciliationAttributes]):
         }
         of_cells, of_parents = parts["cells"][1], parts["parents"][1]
         queryset = of_cells.queryset
-        units = readers_in_force(context, system).get(queryset.units)
+        units = panel_readers_in_force(context, system).get(queryset.units)
         # That there is no such source is for the queryset to say.
         parent_level = of_parents.queryset.level if units is None else units.parent_level
         if parent_level is None:

@@ -117,7 +117,7 @@ class QuerysetScaffolder(EntryScaffolder[QuerysetParameters]):
 
     def settings(self, name: str, system: Path, given: QuerysetParameters) -> Settings:
         """Targets of `like`, and their logarithms as columns."""
-        like = _chosen("queryset", given.like, neighbours(system, self.room))
+        like = chosen("queryset", given.like, neighbours(system, self.room))
         columns = {
             f"ln_{name}": {**spec, "transforms": ["replace_na(0)", "ln"]} for name, spec in like["targets"].items()
         }
@@ -141,12 +141,12 @@ class ModelScaffolder(EntryScaffolder[ModelParameters]):
     def settings(self, name: str, system: Path, given: ModelParameters) -> Settings:
         """The queryset and target given, or the first of each."""
         querysets = neighbours(system, "features")
-        queryset = _chosen("queryset", given.features, querysets)
+        queryset = chosen("queryset", given.features, querysets)
         target = given.target or next(iter(queryset["targets"]))
-        _chosen("target", target, queryset["targets"])
+        chosen("target", target, queryset["targets"])
         schema = rooms()[self.room][f"{KINDS_MODULE}.ForecastModel"].attributes_type.model_json_schema()
         learners = resolved(schema["properties"]["learner"], schema)[CHOICES]
-        _chosen("learner", given.learner, learners)
+        chosen("learner", given.learner, learners)
         return {
             "description": "What it is, in a sentence or two.",
             "features": given.features or next(iter(querysets)),
@@ -158,9 +158,9 @@ class ModelScaffolder(EntryScaffolder[ModelParameters]):
     def readme(self, name: str, settings: Settings) -> str:
         """What a reader of the catalogue wants to know of a model."""
         features, target, learner = settings["features"], settings["target"], settings["learner"]["kind"]
-        return _README.format(
-            name=name,
-            sections=f"## Features\n\n`{features}`, target `{target}`. Which columns matter, and why.\n\n"
+        return readme_of(
+            name,
+            f"## Features\n\n`{features}`, target `{target}`. Which columns matter, and why.\n\n"
             f"## Learner\n\n`{learner}`. The settings that differ from the defaults, and why.\n",
         )
 
@@ -183,7 +183,7 @@ class EnsembleScaffolder(EntryScaffolder[EnsembleParameters]):
         """The members given, or the first two models of one target."""
         models = {name: model for name, model in neighbours(system, "models").items() if model["maturity"] != "retired"}
         for member in given.members:
-            _chosen("model", member, models)
+            chosen("model", member, models)
         first = next(iter(models.values()), {})
         alike = [name for name, model in models.items() if model["target"] == first["target"]]
         members = given.members or alike[:2]
@@ -200,9 +200,9 @@ class EnsembleScaffolder(EntryScaffolder[EnsembleParameters]):
         """What a reader of the catalogue wants to know of an ensemble."""
         members = ", ".join(f"`{member}`" for member in settings["members"])
         method = settings["method"]["kind"]
-        return _README.format(
-            name=name,
-            sections=f"## Members\n\n{members}. What each adds to the others.\n\n## Method\n\n`{method}`, and why.\n",
+        return readme_of(
+            name,
+            f"## Members\n\n{members}. What each adds to the others.\n\n## Method\n\n`{method}`, and why.\n",
         )
 
 
@@ -221,8 +221,8 @@ class ReconciliationScaffolder(EntryScaffolder[ReconciliationParameters]):
     def settings(self, name: str, system: Path, given: ReconciliationParameters) -> Settings:
         """The two forecasts given."""
         known = {**neighbours(system, "models"), **neighbours(system, "ensembles")}
-        cells = _chosen("model or ensemble", given.cells, known)
-        _chosen("model or ensemble", given.parents, known)
+        cells = chosen("model or ensemble", given.cells, known)
+        chosen("model or ensemble", given.parents, known)
         return {
             "description": "What it is, in a sentence or two.",
             "cells": given.cells,
@@ -233,9 +233,9 @@ class ReconciliationScaffolder(EntryScaffolder[ReconciliationParameters]):
 
     def readme(self, name: str, settings: Settings) -> str:
         """What a reader of the catalogue wants to know of a reconciliation."""
-        return _README.format(
-            name=name,
-            sections=f"## Cells and totals\n\nShares from `{settings['cells']}`, totals from `{settings['parents']}`. "
+        return readme_of(
+            name,
+            f"## Cells and totals\n\nShares from `{settings['cells']}`, totals from `{settings['parents']}`. "
             "Why these two.\n",
         )
 
@@ -256,9 +256,9 @@ class ExternalScaffolder(EntryScaffolder[ExternalParameters]):
     def settings(self, name: str, system: Path, given: ExternalParameters) -> Settings:
         """The file, queryset and target given, or the first of each."""
         querysets = neighbours(system, "features")
-        queryset = _chosen("queryset", given.features, querysets)
+        queryset = chosen("queryset", given.features, querysets)
         target = given.target or next(iter(queryset["targets"]))
-        _chosen("target", target, queryset["targets"])
+        chosen("target", target, queryset["targets"])
         return {
             "description": "Whose forecast it is, in a sentence or two.",
             "path": given.path or f"data/forecasts/{name}/{{month}}.parquet",
@@ -269,9 +269,9 @@ class ExternalScaffolder(EntryScaffolder[ExternalParameters]):
 
     def readme(self, name: str, settings: Settings) -> str:
         """What a reader of the catalogue wants to know of a forecast from elsewhere."""
-        return _README.format(
-            name=name,
-            sections=f"## Source\n\n`{settings['path']}`. Who makes it, when it arrives, and under which licence.\n",
+        return readme_of(
+            name,
+            f"## Source\n\n`{settings['path']}`. Who makes it, when it arrives, and under which licence.\n",
         )
 
 
@@ -286,9 +286,17 @@ What the catalogue lacked, and for whom.
 {sections}
 ## How it did
 
-CRPS, and the shares of its intervals that held, against conflictology and the last value over the same months and
-units: which months, and where it was worst. The backtest in the artifact's metadata is a start.
+{scores}
 """
+_SCORES = (
+    "CRPS, and the shares of its intervals that held, against conflictology and the last value over the same months "
+    "and units: which months, and where it was worst. The backtest in the artifact's metadata is a start."
+)
+
+
+def readme_of(name: str, sections: str, scores: str = _SCORES) -> str:
+    """A README to fill in: what an entry is, its own `sections`, and which `scores` to report."""
+    return _README.format(name=name, sections=sections, scores=textwrap.fill(scores, WIDTH))
 
 
 def neighbours(system: Path, room: str) -> dict[str, Settings]:
@@ -351,7 +359,7 @@ def inline(value: Any) -> str:
     return text.strip().removesuffix("...").strip()
 
 
-def _chosen(what: str, name: str | None, known: Mapping[str, Any]) -> Any:
+def chosen(what: str, name: str | None, known: Mapping[str, Any]) -> Any:
     """The one of that name, or the first."""
     if not known:
         raise CatalogueError(f"the system has no {what} yet; write that first")

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage import REVISIONS, ROW_KEYS
+from resources.storage import BEGINS, REVISIONS, ROW_KEYS
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
@@ -30,7 +30,7 @@ from views_dagster.components.scaffolding import SourceScaffolder
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import InputDriftSettings
-from views_dagster.sources.base import Reader
+from views_dagster.sources.base import PanelReader, Reader
 from views_dagster.storage.tables import TableStore
 
 
@@ -61,6 +61,7 @@ class Source(CatalogueEntry[SourceAttributes]):
         if name not in readers:
             return dg.Definitions()
         reader, key = readers[name], dg.AssetKey(["raw", name])
+        begins = begins_of(reader)
 
         @dg.asset(
             key=key,
@@ -68,7 +69,12 @@ class Source(CatalogueEntry[SourceAttributes]):
             description=self.attributes.description,
             partitions_def=MONTHS,
             backfill_policy=WHOLE_RANGE,
-            metadata={ROW_KEYS: list(reader.row_keys), REVISIONS: True, "reader": reader.model_dump(mode="json")},
+            metadata={
+                ROW_KEYS: list(reader.row_keys),
+                REVISIONS: True,
+                BEGINS: calendar.to_key(begins),
+                "reader": reader.model_dump(mode="json"),
+            },
             tags={"system": system_folder(context).name},
             kinds={"polars", "deltalake"},
             code_version=digest_of(reader.model_dump())[:12],
@@ -76,7 +82,9 @@ class Source(CatalogueEntry[SourceAttributes]):
         )
         def raw(context: dg.AssetExecutionContext) -> pl.DataFrame:
             first, last = month_range(context)
-            months = reader.read(first, last)
+            if last < begins:
+                return pl.DataFrame()
+            months = reader.read(max(first, begins), last)
             context.add_asset_metadata(
                 {"head": frame_head(months.frame.filter(pl.col("month_id") == last))}, key, calendar.to_key(last)
             )
@@ -89,14 +97,14 @@ class Source(CatalogueEntry[SourceAttributes]):
             )
             return months.frame
 
-        if not reader.columns(self.attributes.level):
+        if not isinstance(reader, PanelReader) or not reader.columns(self.attributes.level):
             return dg.Definitions(assets=[raw])
         return dg.Definitions(
             assets=[raw],
             asset_checks=[suite_checks(key, "input", INPUT_CHECKS, self._check(reader, key), partitioned=False)],
         )
 
-    def _check(self, reader: Reader, key: dg.AssetKey) -> Evaluate:
+    def _check(self, reader: PanelReader, key: dg.AssetKey) -> Evaluate:
         settings, level = self.attributes.drift, self.attributes.level
 
         def check(store: TableStore, month: int) -> Iterable[CheckResult]:
@@ -114,13 +122,15 @@ def readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str
 
     A deployment's own readers (`configured_readers`) replace the catalogue's. Where one of them says which units there
     are, an invented world's readers that are left would speak of other units: those sources are absent, and with them
-    everything that is made from them.
+    everything that is made from them. So is every invented source of a system of which the deployment names none,
+    where it names real ones of another.
 
     Raises:
         CatalogueError: an invented world's reader is configured beside real units.
     """
-    configured = configured_readers()
     catalogue = {name: source.attributes.reader for name, source in entries(context, system, "sources", Source).items()}
+    everywhere = configured_readers()
+    configured = {name: reader for name, reader in everywhere.items() if name in catalogue}
     real = any(reader.lists_units and not reader.invented for reader in configured.values())
     mixed = [name for name, reader in configured.items() if reader.invented]
     file = sources_file()
@@ -129,11 +139,23 @@ def readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str
             f"{file.place([mixed[0]])}: {mixed[0]}: the demo world's {', '.join(mixed)} cannot stand beside real "
             "units; name real sources, or leave these out with what is made from them"
         )
+    elsewhere = not configured and any(not reader.invented for reader in everywhere.values())
     return {
         name: configured.get(name, reader)
         for name, reader in catalogue.items()
-        if name in configured or not (real and reader.invented)
+        if name in configured or not ((real or elsewhere) and reader.invented)
     }
+
+
+def begins_of(reader: Reader) -> int:
+    """Month id of the first month of the calendar that a source has."""
+    return calendar.FIRST_MONTH if reader.begins is None else max(reader.begins, calendar.FIRST_MONTH)
+
+
+def panel_readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str, PanelReader]:
+    """Those of `readers_in_force` that are about units that live through the months."""
+    readers = readers_in_force(context, system)
+    return {name: reader for name, reader in readers.items() if isinstance(reader, PanelReader)}
 
 
 def _with_zeros(panel: pl.LazyFrame) -> pl.LazyFrame:

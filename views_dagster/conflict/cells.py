@@ -14,7 +14,7 @@ from views_dagster.conflict.successions import SUCCESSIONS
 from views_dagster.errors import QuerysetError, SourceError
 from views_dagster.geography import CELLS, column_of, row_of
 from views_dagster.panel import KEYS
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import PanelReader, RawMonths
 from views_dagster.sources.columns import typed
 from views_dagster.sources.files import UserPath, digest, read_table
 
@@ -50,7 +50,7 @@ def require_cell_level(what: str, level: str) -> None:
         raise QuerysetError(f"{what} are units of level {LEVEL}, not {level}")
 
 
-class CellReader(Reader, ABC):
+class CellReader(PanelReader, ABC):
     """Base of the readers of cells: `parent_id`, the country that holds each, and what is known of them for good."""
 
     @property

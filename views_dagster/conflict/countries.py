@@ -9,7 +9,7 @@ from pydantic import Field
 from views_dagster.calendar import describe_months, first_day, to_key
 from views_dagster.errors import QuerysetError, SourceError
 from views_dagster.panel import KEYS
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import PanelReader, RawMonths
 from views_dagster.sources.columns import typed
 from views_dagster.sources.files import UserPath, digest, read_table
 
@@ -38,7 +38,7 @@ _STATE_LIST: Final[Mapping[str, pl.DataType]] = {
 _OPTIONAL: Final[Mapping[str, pl.DataType]] = {"iso3": pl.String()}
 
 
-class Countries(Reader):
+class Countries(PanelReader):
     """The states of the world, month by month."""
 
     kind: Literal["countries"] = "countries"

@@ -16,7 +16,7 @@ from views_dagster.conflict.event_reader import EventReader
 from views_dagster.conflict.ucdp_events import month_of, require_every_month, to_event_months
 from views_dagster.errors import QuerysetError
 from views_dagster.panel import KEYS
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import PanelReader, RawMonths
 
 
 def demo_latest_month() -> int:
@@ -60,7 +60,7 @@ class DemoEvents(EventReader):
         return demo_latest_month()
 
 
-class DemoCountries(Reader):
+class DemoCountries(PanelReader):
     """Countries of the demo world that exist in each month, with their first-order neighbours."""
 
     kind: Literal["demo_countries"] = "demo_countries"
@@ -101,7 +101,7 @@ class DemoCountries(Reader):
         return demo_latest_month()
 
 
-class DemoYearTable(Reader):
+class DemoYearTable(PanelReader):
     """Yearly covariates of the demo world, of which a month sees the newest year that was published by then."""
 
     kind: Literal["demo_covariates"] = "demo_covariates"

@@ -10,13 +10,13 @@ from pydantic import Field
 from views_dagster.conflict.ucdp_cells import MEMORY_MONTHS, place_events
 from views_dagster.conflict.ucdp_events import DEATHS, VIOLENCE, Dating
 from views_dagster.errors import QuerysetError
-from views_dagster.sources.base import Reader
+from views_dagster.sources.base import PanelReader
 
 _MEASURES: Final = tuple(f"{violence}_{name}" for violence in VIOLENCE for name in (*DEATHS, "count"))
 _LOCATED: Final = tuple(f"{violence}_located" for violence in VIOLENCE)
 
 
-class EventReader(Reader, ABC):
+class EventReader(PanelReader, ABC):
     """Base of the readers whose rows are event-months (`EVENT_MONTH_SCHEMA`); a unit-month without one saw nothing."""
 
     dating: Dating = Field(

@@ -51,6 +51,13 @@ class CheckInfo:
     severity: Severity
 
 
+def not_evaluated(checks: Mapping[str, CheckInfo], note: str) -> list[CheckResult]:
+    """Results of a suite that had nothing to look at."""
+    return [
+        CheckResult(name, True, info.severity, {}, {}, info.description, note=note) for name, info in checks.items()
+    ]
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""

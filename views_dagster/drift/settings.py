@@ -13,7 +13,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Thresholds(BaseModel):
+class Thresholds(BaseModel):
     """Settings whose warnings come before their errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,7 +27,7 @@ class _Thresholds(BaseModel):
         return self
 
 
-class InputDriftSettings(_Thresholds):
+class InputDriftSettings(Thresholds):
     """Thresholds of the input checks.
 
     Errors: structure, infinite_values. Warnings: new_units, zeros, zeros_by_unit, kl_divergence, ks_distance.

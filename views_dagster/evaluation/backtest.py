@@ -4,7 +4,7 @@ A backtest travels with its model's artifact. Trained ensemble weights and the m
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -46,7 +46,33 @@ def backtest(
     Raises:
         PanelError: the learner cannot be fitted on the panel as it was.
     """
-    rows = [pl.DataFrame(schema=BACKTEST_SCHEMA)]
+    found = folds(
+        learner,
+        panel,
+        model=model,
+        level=level,
+        origins_back=origins_back,
+        steps=steps,
+        draws=draws,
+        seed=seed,
+        least_history=least_history,
+    )
+    return pl.concat([pl.DataFrame(schema=BACKTEST_SCHEMA), *found])
+
+
+def folds(
+    learner: Learner,
+    panel: Panel,
+    *,
+    model: str,
+    level: str,
+    origins_back: Sequence[int] = ORIGINS_BACK,
+    steps: Sequence[int] = STEPS,
+    draws: int,
+    seed: int,
+    least_history: int = 60,
+) -> Iterator[pl.DataFrame]:
+    """The rows of `backtest`, origin by origin, the earliest first; each is fitted when it is asked for."""
     for back in sorted(set(origins_back), reverse=True):
         origin = panel.origin - back
         observable = sorted(step for step in set(steps) if step <= back)
@@ -59,12 +85,11 @@ def backtest(
         unit = np.searchsorted(panel.units, forecast.units)
         observed = panel.target[np.ix_(month, unit)].T
         existed = panel.exists[np.ix_(month, unit)].T
-        rows.append(
+        yield (
             forecast.to_frame(model=model, level=level, target=panel.target_name)
             .with_columns(observed=pl.Series(observed.reshape(-1), dtype=pl.Float32))
             .filter(pl.Series(existed.reshape(-1)))
         )
-    return pl.concat(rows)
 
 
 def to_bytes(rows: pl.DataFrame) -> bytes:

@@ -31,7 +31,7 @@ from views_dagster.features.grid import (
 from views_dagster.features.lattice import Cells, Lattice
 from views_dagster.features.placing import Outside, place
 from views_dagster.features.querysets import Queryset, Step
-from views_dagster.sources.base import Reader
+from views_dagster.sources.base import PanelReader
 
 INPUT: Final = "input"
 
@@ -56,7 +56,7 @@ class FeatureReport:
 
 
 def compute(
-    queryset: Queryset, sources: Mapping[str, Reader], raw: Mapping[str, pl.LazyFrame], first: int, last: int
+    queryset: Queryset, sources: Mapping[str, PanelReader], raw: Mapping[str, pl.LazyFrame], first: int, last: int
 ) -> tuple[pl.DataFrame, FeatureReport]:
     """Targets and columns of months `first..last` (month ids, inclusive), from raw rows of months up to `last` alone.
 

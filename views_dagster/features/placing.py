@@ -17,7 +17,7 @@ from views_dagster.errors import GeographyError, QuerysetError
 from views_dagster.features.grid import Domain, Grid, Histories, require_months
 from views_dagster.geography import require_cells
 from views_dagster.panel import KEYS
-from views_dagster.sources.base import Reader
+from views_dagster.sources.base import PanelReader
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Placed:
         return shown, of_unit, of_unit[unit] * self.grid.months + month
 
 
-def offered(source: Reader, level: str | None) -> frozenset[str]:
+def offered(source: PanelReader, level: str | None) -> frozenset[str]:
     """Columns of a source at a level, none where it refuses the level."""
     try:
         return source.columns(level) if level is not None else frozenset()
@@ -82,7 +82,7 @@ def offered(source: Reader, level: str | None) -> frozenset[str]:
 
 
 def place(
-    name: str, source: Reader, raw: pl.LazyFrame, columns: Sequence[str], domain: Domain, first: int
+    name: str, source: PanelReader, raw: pl.LazyFrame, columns: Sequence[str], domain: Domain, first: int
 ) -> tuple[Callable[[str], Histories], Outside]:
     """A function from a column of a source to its histories over the domain, and what of the source is left out.
 
@@ -141,7 +141,7 @@ def place(
     return histories, outside
 
 
-def _units_panel(source: Reader, raw: pl.LazyFrame, domain: Domain) -> pl.LazyFrame:
+def _units_panel(source: PanelReader, raw: pl.LazyFrame, domain: Domain) -> pl.LazyFrame:
     if domain.parent_level is None:
         return source.panel(raw, domain.level)
     first = domain.grid.first

@@ -16,7 +16,7 @@ from views_dagster.errors import QuerysetError
 from views_dagster.features.registry import TRANSFORMS, Transform
 from views_dagster.names import nearest
 from views_dagster.panel import KEYS
-from views_dagster.sources.base import Reader
+from views_dagster.sources.base import PanelReader
 
 _CALL: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
 _INTEGER: Final = re.compile(r"[+-]?\d+")
@@ -148,7 +148,7 @@ class Queryset(BaseModel):
         return frozenset({self.units, *(spec.source for spec in self.specs.values())})
 
 
-def check(queryset: Queryset, sources: Mapping[str, Reader]) -> None:
+def check(queryset: Queryset, sources: Mapping[str, PanelReader]) -> None:
     """Check every source and column that the queryset names, without touching data.
 
     A column may be offered at the level of the queryset or at that of its units' parents, and is then broadcast to the
@@ -187,7 +187,7 @@ def check(queryset: Queryset, sources: Mapping[str, Reader]) -> None:
         raise QuerysetError("\n".join(problems))
 
 
-def _refusal(place: str, source: Reader, level: str) -> list[str]:
+def _refusal(place: str, source: PanelReader, level: str) -> list[str]:
     try:
         source.columns(level)
     except QuerysetError as error:
@@ -195,7 +195,7 @@ def _refusal(place: str, source: Reader, level: str) -> list[str]:
     return []
 
 
-def _missing(place: str, spec: ColumnSpec, source: Reader, level: str, coarser: str | None) -> list[str]:
+def _missing(place: str, spec: ColumnSpec, source: PanelReader, level: str, coarser: str | None) -> list[str]:
     """What is wrong with the column of a spec: nothing where the source offers it at `level` or at `coarser`."""
     offered, refusals = set[str](), []
     for at in filter(None, (level, coarser)):

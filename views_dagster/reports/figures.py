@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _DPI = 90
 _NAME_LENGTH = 29
-_INK = "#262626"
-_GREY = "#8a8a8a"
+INK: Final = "#262626"
+GREY: Final = "#8a8a8a"
 _BANDS: Final = ((0.9, "#d6e4f2"), (0.8, "#a9cbe6"), (0.5, "#6ba5d3"))
 _MEDIAN = "#0b4a8f"
 _MEAN = "#c2410c"
@@ -88,16 +88,16 @@ def fan_chart(
         draws = forecast.draws[position[unit]]
         _draw_fan(axis, forecast.origin + forecast.steps, draws)
         past = series.filter(pl.col("month_id") <= forecast.origin)
-        axis.plot(past["month_id"], past[value], color=_INK, linewidth=1.1)
+        axis.plot(past["month_id"], past[value], color=INK, linewidth=1.1)
         after = series.filter(pl.col("month_id").is_between(forecast.origin + 1, forecast.origin + forecast.steps[-1]))
-        axis.plot(after["month_id"], after[value], color=_INK, linestyle="none", marker="o", markersize=2.6)
+        axis.plot(after["month_id"], after[value], color=INK, linestyle="none", marker="o", markersize=2.6)
         later = later or not after.is_empty()
-        axis.axvline(forecast.origin + 0.5, color=_GREY, linewidth=0.8, linestyle=(0, (2, 2)))
+        axis.axvline(forecast.origin + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
         name = (names or {}).get(unit, f"unit {unit}")
         shown_name = name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1].rstrip()}…"
-        axis.set_title(shown_name, loc="left", fontsize=10, fontweight="bold", color=_INK)
+        axis.set_title(shown_name, loc="left", fontsize=10, fontweight="bold", color=INK)
         axis.set_title(f"mean {short_label(float(draws.mean(dtype=np.float64)))}", loc="right", fontsize=8, color=_MEAN)
-        _tidy(axis)
+        tidy(axis)
     for place, axis in enumerate(axes):
         axis.set_visible(place < len(chosen))
         # A panel with none below it carries the month labels of its column.
@@ -108,14 +108,14 @@ def fan_chart(
     )
     _month_axis(axes[0], first, last)
     _log_axis(axes[0], max(peak, float(np.quantile(forecast.draws[[position[u] for u in chosen]], 0.95, axis=2).max())))
-    figure.supylabel(measure, x=0.08 / width, fontsize=9, color=_INK)
+    figure.supylabel(measure, x=0.08 / width, fontsize=9, color=INK)
     figure.suptitle(
-        title, x=0.1 / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=12, fontweight="bold", color=_INK
+        title, x=0.1 / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=12, fontweight="bold", color=INK
     )
     handles = [
-        Line2D([], [], color=_INK, linewidth=1.1, label="observed"),
+        Line2D([], [], color=INK, linewidth=1.1, label="observed"),
         *(
-            [Line2D([], [], color=_INK, linestyle="none", marker="o", markersize=3, label="observed later")]
+            [Line2D([], [], color=INK, linestyle="none", marker="o", markersize=3, label="observed later")]
             if later
             else []
         ),
@@ -124,7 +124,7 @@ def fan_chart(
         *(Patch(color=colour, label=f"{mass:.0%} of draws") for mass, colour in reversed(_BANDS)),
     ]
     figure.legend(handles=handles, loc="lower center", ncols=legend_columns, fontsize=8, frameon=False)
-    return _png(figure)
+    return palette_png(figure)
 
 
 def _draw_fan(axis: "Axes", months: NDArray[np.int64], draws: NDArray[np.float32]) -> None:
@@ -138,10 +138,11 @@ def _draw_fan(axis: "Axes", months: NDArray[np.int64], draws: NDArray[np.float32
     axis.plot(months, draws.mean(axis=1), color=_MEAN, linewidth=1.2, linestyle=(0, (4, 2)))
 
 
-def _tidy(axis: "Axes") -> None:
+def tidy(axis: "Axes") -> None:
+    """The house's look of a panel: two spines, small labels, faint horizontal lines."""
     axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(_GREY)
-    axis.tick_params(labelsize=8, colors=_INK, color=_GREY)
+    axis.spines[["left", "bottom"]].set_color(GREY)
+    axis.tick_params(labelsize=8, colors=INK, color=GREY)
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     axis.set_axisbelow(True)
 
@@ -182,7 +183,7 @@ def short_label(number: float) -> str:
     return f"{number:.0f}" if abs(number) >= 10 or number == round(number) else f"{number:.2g}"
 
 
-def _png(figure: "Figure") -> bytes:
+def palette_png(figure: "Figure") -> bytes:
     """The figure as a PNG of 256 colours, less than half the size of full colour; equal pictures are equal bytes."""
     from PIL import Image
 

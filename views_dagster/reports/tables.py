@@ -1,6 +1,7 @@
 """Frames and pictures as Markdown, which asset metadata and reports show in place."""
 
 import base64
+from typing import Literal
 
 import polars as pl
 
@@ -43,10 +44,10 @@ def markdown_columns(frame: pl.DataFrame, rows: int = 2) -> str:
     return "\n".join(lines)
 
 
-def png_markdown(png: bytes, alt: str) -> str:
+def image_markdown(image: bytes, alt: str, kind: Literal["png", "gif"] = "png") -> str:
     """A picture as Markdown that holds the picture itself (a data URI); `alt` is read where it cannot be shown."""
     text = _escape(alt).replace("[", "(").replace("]", ")")
-    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    return f"![{text}](data:image/{kind};base64,{base64.b64encode(image).decode()})"
 
 
 def _line(cells: list[str]) -> str:

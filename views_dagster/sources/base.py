@@ -1,5 +1,7 @@
 """What a source is: something that can be read for a range of months, and the report of what it did while reading.
 
+What it reads may be of any shape (`Reader`) or of units that live through the months (`PanelReader`).
+
 A reader is a pydantic model whose fields are what a person writes in YAML; `kind` picks it. Readers live here when any
 system can use them (tables) and in the system's own package when they know its data (UCDP, weather files).
 """
@@ -32,10 +34,6 @@ class Reader(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @abstractmethod
-    def columns(self, level: str) -> frozenset[str]:
-        """Names a queryset at `level` may use; known without touching the data, so that a typo fails at load time."""
-
     @property
     @abstractmethod
     def row_keys(self) -> Sequence[str]:
@@ -48,6 +46,33 @@ class Reader(BaseModel, ABC):
         Raises:
             SourceError: the source cannot be read, breaks its schema, or lacks a requested month.
         """
+
+    @property
+    def begins(self) -> int | None:
+        """Month id of the first month there is; None for a source that has every month of the calendar."""
+        return None
+
+    def latest_month(self) -> int | None:
+        """Month id of the newest month the source offers now, or None where that cannot be asked cheaply."""
+        return None
+
+    @property
+    def invented(self) -> bool:
+        """Whether the rows are of an invented world, which must not be mixed with rows of the real one."""
+        return False
+
+    @property
+    def lists_units(self) -> bool:
+        """Whether the rows say which units exist, so that other sources are read in their terms."""
+        return False
+
+
+class PanelReader(Reader, ABC):
+    """A source about units that live through the months."""
+
+    @abstractmethod
+    def columns(self, level: str) -> frozenset[str]:
+        """Names a queryset at `level` may use; known without touching the data, so that a typo fails at load time."""
 
     @abstractmethod
     def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
@@ -80,18 +105,4 @@ class Reader(BaseModel, ABC):
     @property
     def parent_level(self) -> str | None:
         """The coarser level that `parent_id` of a table of units refers to; None for everything else."""
-        return None
-
-    @property
-    def invented(self) -> bool:
-        """Whether the rows are of an invented world, which must not be mixed with rows of the real one."""
-        return False
-
-    @property
-    def lists_units(self) -> bool:
-        """Whether the rows say which units exist, so that other sources are read in their terms."""
-        return False
-
-    def latest_month(self) -> int | None:
-        """Month id of the newest month the source offers now, or None where that cannot be asked cheaply."""
         return None

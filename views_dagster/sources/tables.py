@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from views_dagster.calendar import describe_months, to_key, year_month
 from views_dagster.errors import QuerysetError, SourceError
 from views_dagster.panel import KEYS
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import PanelReader, RawMonths
 from views_dagster.sources.columns import month_id_from, typed
 from views_dagster.sources.files import UserPath, digest, read_table
 
 
-class _Table(Reader, ABC):
+class _Table(PanelReader, ABC):
     """What both tables share."""
 
     path: UserPath = Field(description="The file: csv, zip of one csv, or parquet.")

@@ -12,7 +12,7 @@ from views_dagster.conflict.demo_world import demo_countries
 from views_dagster.conflict.successions import SUCCESSIONS
 from views_dagster.errors import QuerysetError, SourceError
 from views_dagster.geography import CELLS, gid_at, latitude_of, longitude_of
-from views_dagster.sources.base import Reader
+from views_dagster.sources.base import PanelReader
 
 JANUARY = from_key("2024-01")
 HEADER = f"gid,gwno,in_views_africa_me,in_priogrid_v2,{','.join(FILE_COLUMNS.values())}"
@@ -25,7 +25,7 @@ def _file(path: Path, *cells: str, header: str = HEADER) -> Path:
     return path
 
 
-def _holders(reader: Reader, month: str) -> dict[int, int]:
+def _holders(reader: PanelReader, month: str) -> dict[int, int]:
     frame = reader.read(from_key(month), from_key(month)).frame
     return dict(frame.select("unit_id", "parent_id").iter_rows())
 
@@ -59,7 +59,7 @@ def test_every_month_has_every_cell_with_its_holder(tmp_path: Path) -> None:
 
 
 def test_what_a_source_of_cells_offers() -> None:
-    readers: tuple[Reader, ...] = (PrioGrid(), PrioGrid(cells=Path("cells.csv")), DemoCells())
+    readers: tuple[PanelReader, ...] = (PrioGrid(), PrioGrid(cells=Path("cells.csv")), DemoCells())
     for reader in readers:
         assert (reader.parent_level, reader.lists_units, reader.absent_is_zero) == ("cm", True, False)
         with pytest.raises(QuerysetError, match="units of level pgm, not cm"):

@@ -6,10 +6,10 @@ import polars as pl
 
 from views_dagster.features.compute import FeatureReport, compute
 from views_dagster.features.querysets import Queryset
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import RawMonths, PanelReader
 
 
-class Ready(Reader):
+class Ready(PanelReader):
     """Raw rows that are a panel already."""
 
     names: tuple[str, ...] = ("x",)

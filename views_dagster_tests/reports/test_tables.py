@@ -4,7 +4,7 @@ import base64
 
 import polars as pl
 
-from views_dagster.reports.tables import markdown_columns, markdown_table, png_markdown
+from views_dagster.reports.tables import markdown_columns, markdown_table, image_markdown
 
 
 def test_a_table_by_hand() -> None:
@@ -45,6 +45,6 @@ def test_a_wide_frame_by_its_columns() -> None:
 
 
 def test_a_picture_carries_itself() -> None:
-    text = png_markdown(b"\x89PNG", "fan [chart]")
+    text = image_markdown(b"\x89PNG", "fan [chart]")
     assert text.startswith("![fan (chart)](data:image/png;base64,")
     assert base64.b64decode(text.split(",")[1].rstrip(")")) == b"\x89PNG"

@@ -1,0 +1,403 @@
+"""`DiagnosisModel`: one learner on one column set: its artifact, its fractions, its scores on unseen events."""
+
+import io
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from resources.storage import BEGINS, ROW_KEYS
+from resources.tracking import Tracking
+from views_dagster import calendar
+from views_dagster.components.blocks import CatalogueError
+from views_dagster.components.catalogue import HISTORY, MONTHS, line_of, system_folder
+from views_dagster.components.checks import suite_checks
+from views_dagster.components.column_set import ColumnSet
+from views_dagster.components.compute import Compute
+from views_dagster.components.diagnosis import (
+    DIAGNOSIS_KEYS,
+    DiagnosisAttributes,
+    DiagnosisEntry,
+    column_set_of,
+    diagnosis_checks,
+    diagnosis_metadata,
+    to_frame,
+)
+from views_dagster.components.diagnosis_scaffolding import DiagnosisModelScaffolder
+from views_dagster.components.metadata import number, picture
+from views_dagster.components.model import ARTIFACT_KEYS, ARTIFACT_SCHEMA, MODEL_FOLDER, flat_settings, model_files
+from views_dagster.components.sweep import sweep_asset
+from views_dagster.drift.results import CheckResult, not_evaluated
+from views_dagster.precipitation import explanations
+from views_dagster.precipitation.column_arrays import to_columns
+from views_dagster.precipitation.columns import Columns
+from views_dagster.precipitation.cross_validation import sweep_objective
+from views_dagster.precipitation.drift.diagnoses import PERFORMANCE_CHECKS, check_performance
+from views_dagster.precipitation.drift.settings import PerformanceDriftSettings
+from views_dagster.precipitation.learners.inputs import ranked_score
+from views_dagster.precipitation.learners.registry import AnyDiagnosisLearner, load_artifact, read_record, save_artifact
+from views_dagster.precipitation.mix_pictures import rebalancing_bars
+from views_dagster.precipitation.report import CLIMATOLOGY, report_pictures, score_table, scored_on_test
+from views_dagster.precipitation.splits import SplitSettings, split
+from views_dagster.seeds import seed_for
+from views_dagster.storage.digests import digest_frame
+from views_dagster.storage.tables import TableStore
+from views_dagster.tuning.space import SweepSettings
+
+PROGRESS: Final = 10
+"""Every how many rounds of training a line of progress is logged."""
+VALIDATION_FILE: Final = "validation.parquet"
+SCORE_KEYS: Final = ("month_id", "model", "reference", "score", "threshold", "neighbourhood")
+EXPLANATION_KEYS: Final = ("month_id", "part", "group", "variable", "lowest", "highest")
+
+
+class DiagnosisModelAttributes(DiagnosisAttributes):
+    """Settings of a model of band fractions."""
+
+    features: str = Field(description="Name of the column set it learns from.")
+    learner: AnyDiagnosisLearner = Field(description="The algorithm and its hyperparameters; `kind` picks it.")
+    split: SplitSettings = Field(
+        default_factory=SplitSettings, description="Which events train, which validate, and which months are the test."
+    )
+    least_months: int = Field(
+        default=12, ge=2, description="Months of columns that there must be before there is a model."
+    )
+    performance: PerformanceDriftSettings = Field(
+        default_factory=PerformanceDriftSettings, description="Thresholds of the checks of each month's score."
+    )
+    sweep: SweepSettings | None = Field(default=None, description="A search for better hyperparameters.")
+    compute: Compute = Field(default_factory=Compute, description="What the training step needs.")
+
+
+@dg.scaffold_with(DiagnosisModelScaffolder)
+class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
+    """A model of band fractions.
+
+    `artifacts/<name>` is trained on earlier months, `forecasts/<name>` is what it says of the columns of the month,
+    which it never saw, `evaluations/<name>` how well that was, and `explanations/<name>` what it looks at.
+    """
+
+    attributes_type = DiagnosisModelAttributes
+    room, table_group = "models", "forecasts"
+
+    def is_present(self, context: dg.ComponentLoadContext, system: Path) -> bool:
+        """Whether it is not retired and this deployment has its column set."""
+        if self.attributes.maturity == "retired":
+            return False
+        folder = system / self.room / "any"
+        return column_set_of(context, folder, self.attributes.features).is_present(context, system)
+
+    def column_set(self, context: dg.ComponentLoadContext, folder: Path) -> tuple[str, ColumnSet]:
+        """The column set that it learns from."""
+        return self.attributes.features, column_set_of(context, folder, self.attributes.features)
+
+    def begins(self, context: dg.ComponentLoadContext, folder: Path) -> int:
+        """The first month that has `least_months` of columns before it."""
+        return self.column_set(context, folder)[1].begins(context, folder.parents[1]) + self.attributes.least_months
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The assets and their checks; nothing where it is not present."""
+        column_set_of(context, context.path, self.attributes.features)
+        system = system_folder(context)
+        if not self.is_present(context, system):
+            return dg.Definitions()
+        settings, name = self.attributes, context.path.name
+        features_name, column_set = self.column_set(context, context.path)
+        if settings.learner.needs_members and column_set.attributes.members is None:
+            raise CatalogueError(
+                f"{line_of(context.path, ['learner'])}: learner: it needs NWP members, and {features_name} has none"
+            )
+        grid = column_set.grid(context, system)
+        begins = self.begins(context, context.path)
+        features_key = dg.AssetKey(["features", features_name])
+        keys = {
+            group: dg.AssetKey([group, name]) for group in ("artifacts", "forecasts", "evaluations", "explanations")
+        }
+        tags = {"system": system.name, "maturity": settings.maturity}
+        begin = {BEGINS: calendar.to_key(begins)}
+
+        def columns_of(features: pl.LazyFrame) -> tuple[Columns, str]:
+            rows = features.collect()
+            return to_columns(rows, column_set.attributes), digest_frame(rows, DIAGNOSIS_KEYS[:1] + DIAGNOSIS_KEYS[2:])
+
+        def too_early(context: dg.AssetExecutionContext) -> bool:
+            return calendar.from_key(context.partition_key) < begins
+
+        @dg.asset(
+            key=keys["artifacts"],
+            group_name="trained_artifacts",
+            description=f"{settings.description}\n\nTrained on the months before; the month itself is unseen.",
+            partitions_def=MONTHS,
+            ins={"features": dg.AssetIn(key=features_key, partition_mapping=HISTORY)},
+            metadata={ROW_KEYS: list(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json"), **begin},
+            op_tags=settings.compute.op_tags(),
+            tags=tags,
+            kinds={"pytorch" if settings.learner.kind == "column_network" else "python"},
+            code_version=self.code_version,
+        )
+        def artifact(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
+            if too_early(context):
+                return pl.DataFrame()
+            month = calendar.from_key(context.partition_key)
+            columns, digest = columns_of(features)
+            sides = split(columns, settings.split)
+            train, validation = columns.take(sides.train), columns.take(sides.validation)
+            context.log.info(
+                f"training {name} on {len(train):,} columns of {column_set.attributes.profile_names}; "
+                f"{len(validation):,} validate, {len(sides.test):,} are unseen"
+            )
+            seed = seed_for(name, "fit", month)
+            fitted = settings.learner.fit(
+                train,
+                validation,
+                seed=seed,
+                report=lambda at, score: context.log.info(f"{name} round {at}: {score:.5f}"),
+            )
+            said = fitted.predict(validation)
+            files = save_artifact(
+                settings.learner,
+                fitted,
+                columns=columns,
+                first_month=int(columns.month_id.min()),
+                last_month=month,
+                split=sides.record.model_dump(mode="json"),
+                seed=seed,
+                inputs={features_name: digest},
+            )
+            content = {f"{MODEL_FOLDER}{path}": data for path, data in files.items()}
+            rows = to_frame(said, validation, month=month, model=name).with_columns(
+                observed=pl.Series(validation.fractions).arr.to_list()
+            )
+            content[VALIDATION_FILE] = _parquet(rows)
+            table = pl.DataFrame(
+                {"month_id": [month] * len(content), "path": list(content), "content": list(content.values())},
+                schema=ARTIFACT_SCHEMA,
+            )
+            metrics = {
+                "validation_rps": ranked_score(said.fractions, validation.fractions),
+                "train_rows": float(len(train)),
+                "validation_rows": float(len(validation)),
+                "test_rows": float(len(sides.test)),
+            }
+            run_id = tracking.log_model(
+                context,
+                model=name,
+                month=context.partition_key,
+                digest=digest_frame(table, ARTIFACT_KEYS),
+                parameters={
+                    "features": features_name,
+                    "seed": seed,
+                    **flat_settings("learner", settings.learner.model_dump(mode="json")),
+                },
+                metrics=metrics,
+                tags={
+                    "features_digest": digest,
+                    "system": system.name,
+                    "maturity": settings.maturity,
+                    **{f"version.{library}": found for library, found in read_record(files).libraries.items()},
+                },
+                files=files,
+            )
+            shown: dict[str, Any] = {metric: number(value) for metric, value in metrics.items()}
+            rebalanced = getattr(fitted, "rebalance", None)
+            if rebalanced is not None:
+                bars = rebalancing_bars(
+                    rebalanced.rows_before,
+                    rebalanced.rows_after,
+                    rebalanced.fractions_before,
+                    rebalanced.fractions_after,
+                    columns.edges,
+                    title=f"{name}: training rows before and after rebalancing",
+                )
+                shown["rebalancing"] = picture(bars, "training rows by band before and after rebalancing")
+            context.add_output_metadata(
+                {
+                    **shown,
+                    "events": dg.MetadataValue.json(
+                        {side: sum(event.side == side for event in sides.record.events) for side in sides.record.rows}
+                    ),
+                    "left_out": dg.MetadataValue.json(sides.record.left_out),
+                    "bytes": sum(map(len, content.values())),
+                    "mlflow_run": run_id,
+                    "features_digest": digest,
+                }
+            )
+            return table
+
+        @dg.asset(
+            key=keys["forecasts"],
+            group_name="forecasts",
+            description=settings.description,
+            partitions_def=MONTHS,
+            ins={"artifact": dg.AssetIn(key=keys["artifacts"]), "features": dg.AssetIn(key=features_key)},
+            metadata={ROW_KEYS: list(DIAGNOSIS_KEYS), **begin},
+            tags=tags,
+            kinds={"python"},
+            code_version=self.code_version,
+        )
+        def forecast(context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame) -> pl.DataFrame:
+            if too_early(context):
+                return pl.DataFrame()
+            month = calendar.from_key(context.partition_key)
+            columns, _ = columns_of(features)
+            fitted = load_artifact(
+                model_files(artifact.collect()), learner=settings.learner, columns=columns, last_month=month
+            )
+            diagnosis = fitted.predict(columns)
+            context.add_output_metadata(diagnosis_metadata(name, month, columns, diagnosis, grid))
+            return to_frame(diagnosis, columns, month=month, model=name)
+
+        @dg.asset(
+            key=keys["evaluations"],
+            group_name="evaluation",
+            description=f"How well {name} did on the events of the test months, none of which it saw.",
+            partitions_def=MONTHS,
+            ins={
+                "artifact": dg.AssetIn(key=keys["artifacts"]),
+                "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
+            },
+            metadata={ROW_KEYS: list(SCORE_KEYS), **begin},
+            tags=tags,
+            kinds={"python"},
+            code_version=self.code_version,
+        )
+        def evaluation(
+            context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame
+        ) -> pl.DataFrame:
+            if too_early(context):
+                return pl.DataFrame()
+            month = calendar.from_key(context.partition_key)
+            columns, digest = columns_of(features)
+            fitted = load_artifact(
+                model_files(artifact.collect()),
+                learner=settings.learner,
+                columns=columns,
+                last_month=month,
+                inputs={features_name: digest},
+            )
+            found = scored_on_test(name, fitted, columns, split(columns, settings.split), grid)
+            if found is None:
+                context.log.warning(f"{name}: the rain of the test months is not known yet; nothing to score")
+                context.add_output_metadata({"rows": 0})
+            else:
+                pictures = report_pictures(found, name, title=f"{name} {context.partition_key}")
+                context.add_output_metadata(
+                    {
+                        **{label: picture(png, f"{label} of {name}") for label, png in pictures.items()},
+                        **{
+                            metric: number(value)
+                            for metric, value in found.metrics(name).items()
+                            if "window" not in metric
+                        },
+                    }
+                )
+            return score_table(found, month=month, model=name)
+
+        @dg.asset(
+            key=keys["explanations"],
+            group_name="explanations",
+            description=f"What {name} looks at: importance of variables and levels, filters and attributions.",
+            partitions_def=MONTHS,
+            ins={
+                "artifact": dg.AssetIn(key=keys["artifacts"]),
+                "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
+            },
+            metadata={ROW_KEYS: list(EXPLANATION_KEYS), **begin},
+            tags=tags,
+            kinds={"python"},
+            code_version=self.code_version,
+        )
+        def explanation(
+            context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame
+        ) -> pl.DataFrame:
+            if too_early(context):
+                return pl.DataFrame()
+            month = calendar.from_key(context.partition_key)
+            columns, _ = columns_of(features)
+            fitted = load_artifact(
+                model_files(artifact.collect()), learner=settings.learner, columns=columns, last_month=month
+            )
+            sides = split(columns, settings.split)
+            unseen = columns.take(sides.test if len(sides.test) else sides.validation)
+            explained = explanations.explain(
+                fitted, unseen, name=f"{name} {context.partition_key}", seed=seed_for(name)
+            )
+            context.add_output_metadata(
+                {
+                    **{label: picture(png, f"{label} of {name}") for label, png in explained.pictures.items()},
+                    **{label: number(value) for label, value in explained.numbers.items()},
+                }
+            )
+            return explained.table.select(pl.lit(month, pl.Int32).alias("month_id"), pl.all())
+
+        built: list[Any] = [artifact, forecast, evaluation]
+        if settings.learner.kind not in ("climatology", "nwp"):
+            built.append(explanation)
+        if settings.sweep is not None:
+            built.append(self._sweep(context, settings.sweep, features_key, column_set, begins))
+        checks = [
+            diagnosis_checks(keys["forecasts"], settings, (features_name, column_set)),
+            suite_checks(
+                keys["evaluations"],
+                "performance",
+                PERFORMANCE_CHECKS,
+                partial(_performance, keys["evaluations"], settings.performance),
+                partitioned=True,
+            ),
+        ]
+        return dg.Definitions(assets=built, asset_checks=checks)
+
+    def _sweep(
+        self,
+        context: dg.ComponentLoadContext,
+        sweep: SweepSettings,
+        features_key: dg.AssetKey,
+        column_set: ColumnSet,
+        begins: int,
+    ) -> dg.AssetsDefinition:
+        name, settings = context.path.name, self.attributes
+
+        def arguments(features: pl.LazyFrame, month: int, folder: Path) -> Mapping[str, Any]:
+            path = folder / "columns.parquet"
+            features.collect().write_parquet(path)
+            return {
+                "path": str(path),
+                "column_set": column_set.attributes.model_dump(mode="json", by_alias=True, exclude={"drift"}),
+                "split": settings.split.model_dump(mode="json"),
+                "seed": seed_for(name, "fit", month),
+            }
+
+        return sweep_asset(
+            name=name,
+            folder=context.path,
+            sweep=sweep,
+            learner=settings.learner,
+            learners=AnyDiagnosisLearner,
+            features=features_key,
+            objective=f"{sweep_objective.__module__}:{sweep_objective.__name__}",
+            arguments=arguments,
+            measure="ranked probability score over held-out events",
+            begins=begins,
+        )
+
+
+def _performance(
+    key: dg.AssetKey, settings: PerformanceDriftSettings, store: TableStore, month: int
+) -> Iterable[CheckResult]:
+    table = key.to_user_string()
+    if month not in store.months(table):
+        return not_evaluated(PERFORMANCE_CHECKS, f"not evaluated: {table} has no rows of the month")
+    rows = store.scan(table, month - settings.history_months, month).filter(pl.col("score") == "rps").collect()
+    scores = rows.filter(pl.col("reference").is_null()).select("month_id", score="value")
+    reference = rows.filter(pl.col("reference") == CLIMATOLOGY).select("month_id", reference="reference_value")
+    return check_performance(scores.join(reference, on="month_id", how="left"), month, settings)
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=False)
+    return buffer.getvalue()

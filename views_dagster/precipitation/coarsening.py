@@ -1,0 +1,330 @@
+"""Conservative coarsening of fine rain to boxes: fractions of a box by intensity band, mean and maximum.
+
+A `Coarsener` is made once for a fine grid and a lattice of boxes and then given fields, time chunk by time chunk, or
+parts of fields, row chunk by row chunk: its sums add up. On a grid of rectangular latitude-longitude cells each cell
+counts with the area in which it overlaps the box, on any other grid each pixel counts once, where its centre lies.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from views_dagster.errors import SourceError
+from views_dagster.precipitation.bands import EDGES
+from views_dagster.precipitation.boxes import BoxGrid
+from views_dagster.precipitation.overlaps import around_the_globe, cell_edges, monotonic, overlap, pixel_areas, snapped
+
+Floats = NDArray[np.float32]
+
+_BOX_ROWS_AT_ONCE: Final = 4
+_PIXELS_AT_ONCE: Final = 32_768
+_WHOLE_BY_CENTRES: Final = 0.9
+"""A box entirely inside a grid of pixels holds as many centres as its area says, give or take a row of them."""
+
+
+@dataclass(frozen=True)
+class BoxSums:
+    """Sums over the fine pixels of N boxes for T fields; those of parts of a field add up.
+
+    Attributes:
+        observed: (T, N) float32, share of the box with a value.
+        above: (T, E, N) float32, share of the box at or above each edge.
+        rain: (T, N) float32, share-weighted sum of rates, mm/h.
+        highest: (T, N) float32, highest rate, -inf where there is no value.
+    """
+
+    observed: Floats
+    above: Floats
+    rain: Floats
+    highest: Floats
+
+    def plus(self, other: "BoxSums") -> "BoxSums":
+        """With the sums of another part of the same fields."""
+        return BoxSums(
+            self.observed + other.observed,
+            self.above + other.above,
+            self.rain + other.rain,
+            np.maximum(self.highest, other.highest),
+        )
+
+
+@dataclass(frozen=True)
+class BoxRain:
+    """Rain of N boxes at T times.
+
+    Attributes:
+        fractions: (T, N, B) float32 by band, of the observed part of the box; rows sum to 1.
+        mean, highest: (T, N) float32, mm/h, over the observed part.
+        missing: (T, N) float32, share of the box without a value.
+
+    `fractions`, `mean` and `highest` are NaN where more than `max_missing` of the box is missing.
+    """
+
+    fractions: Floats
+    mean: Floats
+    highest: Floats
+    missing: Floats
+
+
+class Coarsener(ABC):
+    """Sums fine fields over boxes.
+
+    Attributes:
+        box_id: (N,) int64 ids of the boxes that the fine grid covers well enough, ascending.
+        rows, columns: which part of the fine fields is needed; `sums` takes fields cut to it.
+        edges: lower edges of all bands but the first, mm/h.
+    """
+
+    box_id: NDArray[np.int64]
+    rows: slice
+    columns: slice
+    edges: tuple[float, ...]
+
+    @abstractmethod
+    def sums(self, fields: Floats, *, row: int = 0, gaps: bool = True) -> BoxSums:
+        """Sums of fields, or of their rows from `row` on.
+
+        Args:
+            fields: (T, r, c) float32 rates in mm/h, cut to `rows` and `columns`, never negative, NaN where missing.
+            row: which of the rows the first of `fields` is, counted within `rows`.
+            gaps: whether there may be NaN; where the caller knows that there is none, False saves time.
+        """
+
+
+def rain_of(sums: BoxSums, max_missing: float) -> BoxRain:
+    """Fractions, mean and maximum from sums over whole fields."""
+    observed = sums.observed.astype(np.float64)
+    missing = np.clip(1.0 - observed, 0.0, 1.0)
+    # Sums of areas are exact to rounding only: a box without gaps has none.
+    missing[missing < 1e-5] = 0.0
+    unknown = (missing > max_missing) | (observed <= 0)
+    divisor = np.where(unknown, np.nan, observed)
+    above = np.clip(sums.above / divisor[:, None, :], 0.0, 1.0)
+    ones, zeros = np.ones_like(above[:, :1]), np.zeros_like(above[:, :1])
+    bands = -np.diff(np.concatenate([ones, above, zeros], axis=1), axis=1)
+    bands = np.clip(bands, 0.0, None) + np.where(unknown, np.nan, 0.0)[:, None, :]
+    bands /= bands.sum(axis=1, keepdims=True)
+    return BoxRain(
+        fractions=np.ascontiguousarray(bands.transpose(0, 2, 1), dtype=np.float32),
+        mean=(sums.rain / divisor).astype(np.float32),
+        highest=np.where(unknown, np.nan, sums.highest).astype(np.float32),
+        missing=missing.astype(np.float32),
+    )
+
+
+def coarsener(
+    grid: BoxGrid,
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    *,
+    edges: tuple[float, ...] = EDGES,
+    least_cover: float = 0.5,
+) -> Coarsener:
+    """The coarsener for a fine grid.
+
+    Args:
+        latitude, longitude: (r,) and (c,) centres of rectangular cells, in either direction, longitudes in any writing;
+            or both (r, c), centres of pixels of a curvilinear or projected grid.
+        edges: lower edges of all bands but the first, mm/h; none where only the mean is wanted.
+        least_cover: boxes of which the fine grid covers a smaller share are left out.
+
+    Raises:
+        SourceError: the fine grid has fewer than two rows or columns, or covers no box.
+    """
+    if min(latitude.shape) < 2 or min(longitude.shape) < 2:
+        raise SourceError(f"a grid of {latitude.shape} latitudes and {longitude.shape} longitudes has no cells to sum")
+    made: Coarsener = (
+        _Rectangles(grid, latitude, longitude, edges, least_cover)
+        if latitude.ndim == 1
+        else _Pixels(grid, latitude, longitude, edges, least_cover)
+    )
+    if not len(made.box_id):
+        raise SourceError(
+            f"latitudes {latitude.min():g}..{latitude.max():g} and longitudes {longitude.min():g}..{longitude.max():g} "
+            f"cover no box of the grid, which reaches from {grid.latitude_edges[0]:g} to {grid.latitude_edges[-1]:g} "
+            f"north and from {grid.longitude_edges[0]:g} to {grid.longitude_edges[-1]:g} east"
+        )
+    return made
+
+
+class _Rectangles(Coarsener):
+    """Rectangular cells: the weight of a cell is that of its row times that of its column."""
+
+    def __init__(
+        self,
+        grid: BoxGrid,
+        latitude: NDArray[np.float64],
+        longitude: NDArray[np.float64],
+        edges: tuple[float, ...],
+        least_cover: float,
+    ) -> None:
+        self.edges = edges
+        box_rows = np.sin(np.radians(grid.latitude_edges))
+        rows = np.clip(snapped(cell_edges(monotonic(latitude)), grid.latitude_edges), -90, 90)
+        rows = np.sin(np.radians(rows))
+        low, high = np.minimum(rows[:-1], rows[1:]), np.maximum(rows[:-1], rows[1:])
+        by_row = overlap(box_rows, low, high) / np.diff(box_rows)[:, None]
+        column, low, high = around_the_globe(grid.longitude_edges, longitude)
+        by_column = overlap(grid.longitude_edges, low, high) / grid.steps[1]
+        covered = by_row.sum(axis=1)[:, None] * by_column.sum(axis=1)
+        self.box_id = np.flatnonzero(covered.reshape(-1) >= least_cover - 1e-6)
+        self.rows = _between(np.flatnonzero(by_row.any(axis=0)))
+        self.columns = _between(column)
+        self._column = column - self.columns.start
+        self._as_they_come = np.array_equal(self._column, np.arange(len(column)))
+        self._by_row = by_row[:, self.rows].astype(np.float32)
+        self._by_column = np.ascontiguousarray(by_column.T, dtype=np.float32)
+        self._spans = [_between(np.flatnonzero(weights)) for weights in by_column]
+
+    def sums(self, fields: Floats, *, row: int = 0, gaps: bool = True) -> BoxSums:
+        from threadpoolctl import threadpool_limits
+
+        # Products this small take several times as long where threads of a busy machine wait for one another.
+        with threadpool_limits(1, "blas"):
+            return self._sums(fields, row, gaps)
+
+    def _sums(self, fields: Floats, row: int, gaps: bool) -> BoxSums:
+        if not self._as_they_come:
+            fields = fields[:, :, self._column]
+        times, rows, columns = fields.shape
+        by_row = np.ascontiguousarray(self._by_row[:, row : row + rows])
+        spans = [_between(np.flatnonzero(weights)) for weights in by_row]
+        groups = _groups(spans)
+        widest = max((span.stop - span.start for _, span in groups), default=0)
+        flag, number = np.empty((widest, columns), bool), np.empty((widest, columns), np.float32)
+        # One sheet an edge, then one of the rates, then one of the observed share.
+        sheets = np.zeros((len(self.edges) + 2, len(by_row), columns), np.float32)
+        highest = np.full((len(by_row), columns), -np.inf, np.float32)
+        result = _nothing(times, len(self.edges), len(self.box_id))
+        for time, field in enumerate(fields):
+            for boxes, span in groups:
+                piece, weights = field[span], by_row[boxes, span]
+                flags, numbers = flag[: len(piece)], number[: len(piece)]
+                for sheet, edge in zip(sheets, self.edges, strict=False):
+                    np.copyto(numbers, np.greater_equal(piece, np.float32(edge), out=flags))
+                    np.matmul(weights, numbers, out=sheet[boxes])
+                if gaps or time == 0:
+                    np.copyto(numbers, np.equal(piece, piece, out=flags))
+                    np.matmul(weights, numbers, out=sheets[-1, boxes])
+                if gaps:
+                    np.multiply(piece, numbers, out=numbers, where=flags)
+                    piece = numbers
+                np.matmul(weights, piece, out=sheets[-2, boxes])
+                for box in range(boxes.start, boxes.stop):
+                    (np.fmax if gaps else np.maximum).reduce(field[spans[box]], axis=0, out=highest[box])
+            boxed = (sheets @ self._by_column).reshape(len(sheets), -1)[:, self.box_id]
+            result.above[time], result.rain[time], result.observed[time] = boxed[:-2], boxed[-2], boxed[-1]
+            result.highest[time] = _highest_in(highest, self._spans).reshape(-1)[self.box_id]
+        return result
+
+
+class _Pixels(Coarsener):
+    """Pixels of any shape: each belongs to the box that holds its centre, and all in a box weigh the same."""
+
+    def __init__(
+        self,
+        grid: BoxGrid,
+        latitude: NDArray[np.float64],
+        longitude: NDArray[np.float64],
+        edges: tuple[float, ...],
+        least_cover: float,
+    ) -> None:
+        self.edges = edges
+        box = grid.box_of(latitude, longitude)
+        centres = np.bincount(box[box >= 0], minlength=grid.count)
+        area = pixel_areas(latitude, longitude)
+        known = (box >= 0) & np.isfinite(area)
+        in_box = np.bincount(box[known], weights=area[known], minlength=grid.count)
+        pixel = in_box / np.maximum(np.bincount(box[known], minlength=grid.count), 1)
+        with np.errstate(divide="ignore"):
+            expected = np.repeat(grid.areas(), grid.columns) / pixel
+        self.box_id = np.flatnonzero((centres > 0) & (centres >= least_cover * expected))
+        place = np.full(grid.count + 1, -1)
+        place[self.box_id] = np.arange(len(self.box_id))
+        place = place[box]
+        inside = place >= 0
+        self.rows = _between(np.flatnonzero(inside.any(axis=1)))
+        self.columns = _between(np.flatnonzero(inside.any(axis=0)))
+        place = place[self.rows, self.columns]
+        self._width = self.columns.stop - self.columns.start
+        order = np.argsort(place, axis=None, kind="stable")
+        self._pixel = order[np.count_nonzero(place < 0) :]
+        self._place = place.reshape(-1)[self._pixel]
+        self._share = (1 / np.maximum(centres[self.box_id], _WHOLE_BY_CENTRES * expected[self.box_id])).astype(
+            np.float32
+        )
+
+    def sums(self, fields: Floats, *, row: int = 0, gaps: bool = True) -> BoxSums:
+        times, rows, columns = fields.shape
+        begin, end = row * self._width, (row + rows) * self._width
+        here = (self._pixel >= begin) & (self._pixel < end)
+        pixels, places = self._pixel[here] - begin, self._place[here]
+        boxes, starts = np.unique(places, return_index=True)
+        result = _nothing(times, len(self.edges), len(self.box_id))
+        number = np.empty(len(pixels), np.float32)
+        for time, field in enumerate(fields.reshape(times, rows * columns)):
+            for part, span in _runs(starts, len(pixels)):
+                at, taken = boxes[part], starts[part] - span.start
+                values = field[pixels[span]]
+                numbers = number[span]
+                for sheet, edge in zip(result.above[time], self.edges, strict=True):
+                    np.copyto(numbers, values >= np.float32(edge))
+                    sheet[at] = np.add.reduceat(numbers, taken)
+                if gaps or time == 0:
+                    np.copyto(numbers, values == values)
+                    result.observed[time, at] = np.add.reduceat(numbers, taken)
+                else:
+                    result.observed[time, at] = result.observed[0, at]
+                highest = (np.fmax if gaps else np.maximum).reduceat(values, taken)
+                result.highest[time, at] = np.fmax(highest, np.float32(-np.inf))
+                result.rain[time, at] = np.add.reduceat(np.nan_to_num(values, copy=False) if gaps else values, taken)
+        for sums in (result.observed, result.above, result.rain):
+            sums *= self._share
+        return result
+
+
+def _nothing(times: int, edges: int, boxes: int) -> BoxSums:
+    return BoxSums(
+        observed=np.zeros((times, boxes), np.float32),
+        above=np.zeros((times, edges, boxes), np.float32),
+        rain=np.zeros((times, boxes), np.float32),
+        highest=np.full((times, boxes), -np.inf, np.float32),
+    )
+
+
+def _between(positions: NDArray[np.intp]) -> slice:
+    return slice(int(positions.min()), int(positions.max()) + 1) if len(positions) else slice(0, 0)
+
+
+def _groups(spans: list[slice]) -> list[tuple[slice, slice]]:
+    """Runs of box rows that have fine rows, and the fine rows of each run; few rows at once stay in the cache."""
+    filled = np.flatnonzero([span.stop > span.start for span in spans])
+    groups = []
+    for start in range(0, len(filled), _BOX_ROWS_AT_ONCE):
+        run = filled[start : start + _BOX_ROWS_AT_ONCE]
+        held = [spans[box] for box in run]
+        fine = slice(min(span.start for span in held), max(span.stop for span in held))
+        groups.append((_between(run), fine))
+    return groups
+
+
+def _highest_in(rows: Floats, spans: list[slice]) -> Floats:
+    """(boxes south-north, boxes west-east) highest of (boxes south-north, fine columns)."""
+    bounds = np.array([(span.start, span.stop) for span in spans]).reshape(-1)
+    padded = np.concatenate([rows, np.full((len(rows), 1), -np.inf, np.float32)], axis=1)
+    found: Floats = np.fmax.reduceat(padded, bounds, axis=1)[:, ::2]
+    return np.fmax(found, np.float32(-np.inf))
+
+
+def _runs(starts: NDArray[np.intp], count: int) -> list[tuple[slice, slice]]:
+    """Boxes whose pixels fit the cache together, and their pixels."""
+    stops = np.append(starts[1:], count)
+    cuts = np.unique(np.searchsorted(starts, np.arange(0, count, _PIXELS_AT_ONCE)))
+    cuts = np.append(cuts[cuts < len(starts)], len(starts))
+    return [
+        (slice(int(a), int(b)), slice(int(starts[a]), int(stops[b - 1]))) for a, b in pairwise(cuts.tolist()) if b > a
+    ]

@@ -1,0 +1,372 @@
+"""Weather variables in files: NetCDF, Zarr and GRIB opened lazily through xarray and brought to one form.
+
+Nothing about a file is guessed: units come from its attributes or from the YAML, coordinates from CF attributes, common
+names or the YAML, and what fits neither is a SourceError that names the file. What rows are made of the values is for
+the readers.
+"""
+
+import glob
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from views_dagster.calendar import describe_months, year_month
+from views_dagster.errors import SourceError
+from views_dagster.precipitation.boxes import wrapped
+from views_dagster.precipitation.file_coordinates import Axes, axes_of, record_times, with_coordinates
+from views_dagster.precipitation.units import Conversion, conversion
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+BLOCK_BYTES: Final = 256 * 2**20
+"""Most bytes of float32 values that are read at once."""
+
+GRIB_KEYS: Final = ("typeOfLevel", "shortName", "stepType", "dataType", "paramId", "edition", "level", "number")
+"""Keys of GRIB messages by which `select` picks the messages that make up a variable."""
+
+_DIGITS: Final = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2, "%j": 3}
+_TOKEN: Final = re.compile("|".join(_DIGITS))
+
+
+class MovedFiles(BaseModel):
+    """Files whose coordinates are moved, because their labels are known to be off or lie between the boxes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    files: str = Field(description="Path or pattern, as in `files` of the variable.")
+    latitude: float = Field(default=0.0, description="Degrees added to the latitudes in these files.")
+    longitude: float = Field(default=0.0, description="Degrees added to the longitudes in these files.")
+
+
+Files = str | MovedFiles | tuple[str | MovedFiles, ...]
+
+
+class FileVariable(BaseModel):
+    """One variable, and the files it is in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    files: Files = Field(
+        description="Path, pattern or Zarr store, or a list of them, one for each domain. `*` matches any text, `**` "
+        "any folders, `%Y` and `%m` the year and month (so that only files of the months that are read are opened), "
+        "`%d`, `%H` and `%j` any day, hour and day of the year. Paths start at the current folder; `~` is the home "
+        "folder. The files of one pattern share their grid."
+    )
+    variable: str = Field(description="The variable's name in the files; for GRIB the name that cfgrib gives it.")
+    units: str | None = Field(
+        default=None, description="Units of the values, where the file does not say them; they win over the file's."
+    )
+    missing_value: float | None = Field(
+        default=None, description="A value that means missing, where the file does not say it."
+    )
+    select: Mapping[str, float | str] = Field(
+        default_factory=dict,
+        description="`{dimension: coordinate}` for further dimensions; for GRIB also the keys "
+        f"{', '.join(GRIB_KEYS)}.",
+    )
+    names: Mapping[Literal["time", "step", "latitude", "longitude"], str] = Field(
+        default_factory=dict, description="The file's names of coordinates that are not found by themselves."
+    )
+
+    @model_validator(mode="after")
+    def _some_files(self) -> Self:
+        if not self.entries:
+            raise ValueError("`files` is empty; name at least one file or pattern")
+        return self
+
+    @property
+    def entries(self) -> tuple[MovedFiles, ...]:
+        """The patterns, each with how far its files are moved."""
+        listed = self.files if isinstance(self.files, tuple) else (self.files,)
+        return tuple(MovedFiles(files=entry) if isinstance(entry, str) else entry for entry in listed)
+
+
+@dataclass(frozen=True)
+class WeatherField:
+    """One variable of one open file.
+
+    Attributes:
+        path: the file.
+        array: the variable, lazily, with dimensions (time dimensions..., extra, y, x).
+        axes: which dimensions those are.
+        latitude, longitude: (y,) and (x,), or both (y, x), degrees, moved if the YAML moves them.
+        valid_time: (n,) datetime64[us] of the file's n records (n is 1 and the time NaT for a field without time).
+        run: (n,) datetime64[us] when the forecast that a record is of started; NaT where the file knows none.
+        extra: (k,) coordinate of the extra dimension (levels or members), or None.
+        extra_units: units attribute of that coordinate, or None.
+        units: what the values are in.
+        missing_value: a further value that means missing.
+    """
+
+    path: str
+    array: "xr.DataArray"
+    axes: Axes
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+    valid_time: NDArray[np.datetime64]
+    run: NDArray[np.datetime64]
+    extra: NDArray[Any] | None
+    extra_units: str | None
+    units: str
+    missing_value: float | None
+
+    def conversion(self, table: Mapping[str, Conversion]) -> Conversion:
+        """How the values are converted; SourceError where the table does not have their units."""
+        return conversion(self.units, table, where=f"{self.path}: variable {self.array.name}")
+
+    def same_grid(self, other: "WeatherField") -> bool:
+        """Whether both have the same coordinates, to within rounding to float32."""
+        return all(
+            mine.shape == theirs.shape and np.allclose(mine, theirs, rtol=0, atol=1e-4)
+            for mine, theirs in ((self.latitude, other.latitude), (wrapped(self.longitude), wrapped(other.longitude)))
+        )
+
+    def values(
+        self, records: NDArray[np.intp], rows: slice, columns: slice, extra: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """(records, extra, y, x) float32 as the file has them (scale and offset applied), NaN where missing.
+
+        Args:
+            records: which records, ascending; consecutive ones are read at once.
+            rows, columns: which part of the grid.
+            extra: which of the extra dimension, all by default; without such a dimension its axis has length 1.
+        """
+        cut = self.array.isel({self.axes.y: rows, self.axes.x: columns})
+        if self.axes.extra is not None and extra is not None:
+            cut = cut.isel({self.axes.extra: _as_slice(list(extra))})
+        order = (*self.axes.times, *((self.axes.extra,) if self.axes.extra else ()), self.axes.y, self.axes.x)
+        parts = []
+        for piece in self.axes.pieces(records):
+            part = np.asarray(cut.isel(piece).transpose(*order).values, dtype=np.float32)
+            count = int(np.prod(part.shape[: len(self.axes.times)], dtype=int))
+            parts.append(part.reshape(count, -1, *part.shape[-2:]))
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if self.missing_value is not None:
+            values = np.where(values == np.float32(self.missing_value), np.float32(np.nan), values)
+        return values
+
+    def chunk(self) -> tuple[int, int]:
+        """Records and rows that are stored together."""
+        stored = self.array.encoding.get("preferred_chunks") or {}
+        time = self.axes.times[-1] if self.axes.times else None
+        return int(stored.get(time, 1)) if time else 1, int(stored.get(self.axes.y, 1))
+
+
+@contextmanager
+def opened(
+    variable: FileVariable, months: range | None, *, extra: str | None = None
+) -> Iterator[list[list[WeatherField]]]:
+    """The variable's files for the months, or all, open while the context lasts: a list for each grid.
+
+    Args:
+        months: month ids.
+        extra: name of a further dimension to keep, of levels or members.
+
+    Raises:
+        SourceError: no file, a file that cannot be read or lacks the variable, coordinates or units, or files of one
+            pattern that differ in their grid.
+    """
+    with ExitStack() as stack:
+        index = stack.enter_context(tempfile.TemporaryDirectory(prefix="grib_index_"))
+        domains: list[list[WeatherField]] = []
+        for entry in variable.entries:
+            fields = [_open(path, variable, entry, extra, Path(index), stack) for path in paths(entry.files, months)]
+            for field in fields[1:]:
+                if not field.same_grid(fields[0]):
+                    raise SourceError(
+                        f"{field.path}: the grid changed: expected that of {fields[0].path}, "
+                        f"{_described(fields[0])}, found {_described(field)}; list files of different grids apart"
+                    )
+            same = next((domain for domain in domains if domain[0].same_grid(fields[0])), None)
+            if same is None:
+                domains.append(fields)
+            else:
+                same.extend(fields)
+        yield domains
+
+
+def paths(pattern: str, months: range | None = None) -> list[str]:
+    """Files that match, sorted; of those with a year or month in their name only the ones of, or next to, the months.
+
+    Raises:
+        SourceError: there is none.
+    """
+    if "://" in pattern:
+        return [pattern]
+    pattern = str(Path(pattern).expanduser())
+    patterns = {pattern}
+    if months is not None and ("%Y" in pattern or "%m" in pattern):
+        near = [year_month(month) for month in range(months.start - 1, months.stop + 1)]
+        patterns = {pattern.replace("%Y", f"{year:04d}").replace("%m", f"{month:02d}") for year, month in near}
+    found: set[str] = set()
+    for name in patterns:
+        name = _TOKEN.sub(lambda match: "[0-9]" * _DIGITS[match[0]], name)
+        found.update([name] if os.path.exists(name) else glob.glob(name, recursive=True))
+    if not found:
+        when = f" for {describe_months(months)}" if months is not None else ""
+        raise SourceError(f"no file matches {pattern}{when}; check the path, which is relative to {Path.cwd()}")
+    return sorted(found)
+
+
+def newest_time(variable: FileVariable, extra: str | None = None) -> np.datetime64:
+    """The newest valid time in the file of each pattern whose name sorts last; `extra` as in `opened`.
+
+    Raises:
+        SourceError: no file, or one that cannot be read or has no times.
+    """
+    newest: list[np.datetime64] = []
+    with ExitStack() as stack:
+        index = stack.enter_context(tempfile.TemporaryDirectory(prefix="grib_index_"))
+        for entry in variable.entries:
+            field = _open(paths(entry.files)[-1], variable, entry, extra, Path(index), stack)
+            newest.append(field.valid_time.max())
+    return max(newest)
+
+
+def provenance(fields: Sequence[WeatherField]) -> dict[str, str]:
+    """What the fields were read from: for each folder how many files, their size, the newest, and a digest of names,
+    sizes and times of change (files of weather are too large to read twice)."""
+    by_folder: dict[str, set[str]] = {}
+    for field in fields:
+        folder, _, name = field.path.rpartition("/")
+        by_folder.setdefault(folder, set()).add(name)
+    described = {}
+    for folder, names in sorted(by_folder.items()):
+        states = [(name, os.stat(f"{folder}/{name}")) for name in sorted(names) if os.path.exists(f"{folder}/{name}")]
+        lines = "\n".join(f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states)
+        newest = max((state.st_mtime for _, state in states), default=0.0)
+        described[folder or "."] = (
+            f"{len(names)} files, {sum(state.st_size for _, state in states)} bytes, newest of "
+            f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC, names, sizes and times sha256 "
+            f"{hashlib.sha256(lines.encode()).hexdigest()}"
+        )
+    return described
+
+
+def _open(
+    path: str, variable: FileVariable, moved: MovedFiles, extra: str | None, index: Path, stack: ExitStack
+) -> WeatherField:
+    dataset = stack.enter_context(_dataset(path, variable, index))
+    if variable.variable not in dataset.variables:
+        held = ", ".join(str(name) for name in dataset.data_vars) or _held_by_grib(path)
+        raise SourceError(f"{path} has no variable {variable.variable}; it has {held or 'none'}")
+    names = {str(name): told for name, told in variable.names.items()}
+    array = with_coordinates(dataset, names)[variable.variable]
+    if extra in array.coords and extra not in array.dims:
+        array = array.expand_dims(extra)
+    where = f"{path}: variable {variable.variable}"
+    for name, wanted in variable.select.items():
+        if name not in GRIB_KEYS or name in array.dims:
+            array = _selected(array, name, wanted, where)
+    axes, latitude, longitude = axes_of(array, names, extra, where)
+    array = array.isel(dict.fromkeys(axes.dropped, 0))
+    valid_time, run = record_times(array, axes, names, where)
+    units = variable.units if variable.units is not None else array.attrs.get("units")
+    if not units:
+        raise SourceError(f"{where} has no units attribute; say what it is in with `units:`")
+    coordinate = array[axes.extra] if axes.extra is not None and axes.extra in array.coords else None
+    return WeatherField(
+        path=path,
+        array=array.reset_coords(drop=True),
+        axes=axes,
+        latitude=latitude + moved.latitude,
+        longitude=longitude + moved.longitude,
+        valid_time=valid_time,
+        run=run,
+        extra=None if coordinate is None else np.asarray(coordinate.values),
+        extra_units=None if coordinate is None else coordinate.attrs.get("units"),
+        units=str(units),
+        missing_value=variable.missing_value,
+    )
+
+
+def _dataset(path: str, variable: FileVariable, index: Path) -> "xr.Dataset":
+    import xarray as xr
+
+    kind = _format(path)
+    try:
+        if kind == "grib":
+            keys = {name: value for name, value in variable.select.items() if name in GRIB_KEYS}
+            name = hashlib.sha256(path.encode()).hexdigest()[:16]
+            return xr.open_dataset(
+                path,
+                engine="cfgrib",
+                decode_timedelta=True,
+                backend_kwargs={
+                    "indexpath": str(index / f"{name}.{{short_hash}}.idx"),
+                    "filter_by_keys": {"cfVarName": variable.variable, **keys},
+                },
+            )
+        # None of the files' own variables is a duration: `hours` may be the unit of a sunshine duration.
+        if kind == "zarr":
+            return xr.open_dataset(
+                path, engine=kind, decode_timedelta=False, cache=False, consolidated=_is_consolidated(path)
+            )
+        return xr.open_dataset(path, engine=kind, decode_timedelta=False, cache=False)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise SourceError(f"{path} cannot be read as {kind}: {error}") from error
+
+
+def _format(path: str) -> Literal["grib", "netcdf4", "zarr"]:
+    if "://" in path or Path(path).is_dir():
+        return "zarr"
+    with open(path, "rb") as file:
+        head = file.read(8)
+    if head.startswith(b"GRIB"):
+        return "grib"
+    if head.startswith(b"CDF") or head == b"\x89HDF\r\n\x1a\n":
+        return "netcdf4"
+    raise SourceError(f"{path} is neither NetCDF nor GRIB, nor a Zarr store; fetch it again")
+
+
+def _is_consolidated(store: str) -> bool | None:
+    """Whether a local Zarr store has its metadata in one place; None, for xarray to find out, where it is elsewhere."""
+    if "://" in store:
+        return None
+    root = Path(store, "zarr.json")
+    return Path(store, ".zmetadata").exists() or (root.exists() and b"consolidated_metadata" in root.read_bytes())
+
+
+def _selected(array: "xr.DataArray", name: str, wanted: float | str, where: str) -> "xr.DataArray":
+    if name not in array.coords:
+        known = ", ".join(map(str, array.coords))
+        raise SourceError(f"{where}: `select` names {name}, which has no coordinate; coordinates are {known}")
+    held = np.atleast_1d(array[name].values)
+    at = np.flatnonzero(held == wanted) if isinstance(wanted, str) else np.flatnonzero(np.isclose(held, wanted))
+    if len(at) != 1:
+        raise SourceError(f"{where}: dimension {name} has no {wanted}, it has {held.tolist()[:20]}")
+    return array.isel({name: int(at[0])}) if name in array.dims else array
+
+
+def _held_by_grib(path: str) -> str:
+    if _format(path) != "grib":
+        return ""
+    from cfgrib.messages import FileIndex, FileStream
+
+    index = FileIndex.from_fieldset(FileStream(path), index_keys=["cfVarName"])
+    return ", ".join(sorted(map(str, index.header_values["cfVarName"])))
+
+
+def _as_slice(positions: list[int]) -> slice | list[int]:
+    start, stop = positions[0], positions[-1] + 1
+    return slice(start, stop) if positions == list(range(start, stop)) else positions
+
+
+def _described(field: WeatherField) -> str:
+    latitude, longitude = field.latitude, field.longitude
+    return (
+        f"{'x'.join(str(size) for size in field.array.shape[-2:])} points, latitudes {latitude.flat[0]:g}.."
+        f"{latitude.flat[-1]:g}, longitudes {longitude.flat[0]:g}..{longitude.flat[-1]:g}"
+    )

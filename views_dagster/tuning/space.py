@@ -1,0 +1,324 @@
+"""Search spaces: which settings of a learner a sweep may change, and between which values.
+
+Here a space is judged against the learner it belongs to and its values become settings; what tries them is in `study`.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+
+from views_dagster.errors import QuerysetError
+from views_dagster.names import nearest
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
+
+DIGITS: Final = 4
+"""Significant digits of a proposed number, so that a person can read it and YAML holds exactly what was tried."""
+
+
+class Range(BaseModel):
+    """Numbers between two bounds, both included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float = Field(allow_inf_nan=False, description="smallest value")
+    high: float = Field(allow_inf_nan=False, description="largest value")
+    log: bool = Field(default=False, description="look at orders of magnitude evenly; needs low > 0 and no step")
+    step: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="only low, low + step, ...")
+    whole: bool = Field(default=False, alias="int", description="whole numbers only")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log needs low > 0 and no step")
+        if self.whole and any(not float(number).is_integer() for number in (self.low, self.high, self.step or 1)):
+            raise ValueError("int needs whole numbers for low, high and step")
+        if self.step is not None and (_exact(self.high) - _exact(self.low)) % _exact(self.step):
+            raise ValueError(f"high {self.high:g} is not low {self.low:g} plus a number of steps of {self.step:g}")
+        return self
+
+    def probes(self) -> tuple[JsonValue, ...]:
+        """Both bounds."""
+        return self._value(self.low), self._value(self.high)
+
+    def distribution(self) -> "BaseDistribution":
+        """The range as Optuna writes it."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def suggest(self, trial: "Trial", name: str) -> JsonValue:
+        """The sampler's next value, rounded."""
+        if self.whole:
+            step = int(self.step or 1)
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log, step=step)
+        return self._rounded(trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step))
+
+    def parameter(self, value: JsonValue) -> float | int | None:
+        """What the sampler calls a value; None where the value is not in the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return None
+        step = self.step or (1 if self.whole else None)
+        if step is not None and (_exact(value) - _exact(self.low)) % _exact(step):
+            return None
+        return self._value(value)
+
+    def _value(self, number: float) -> float | int:
+        return int(number) if self.whole else float(number)
+
+    def _rounded(self, number: float) -> float:
+        if self.step is not None:
+            steps = round((number - self.low) / self.step)
+            return float(_exact(self.low) + steps * _exact(self.step))
+        if self.log:
+            rounded = float(f"{number:.{DIGITS - 1}e}")
+        else:
+            rounded = round(number, DIGITS - 1 - math.floor(math.log10(self.high - self.low)))
+        return min(max(rounded, self.low), self.high)
+
+
+class Choices(BaseModel):
+    """Some values of any kind: numbers, names, lists, null or whole blocks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    choices: tuple[JsonValue, ...] = Field(min_length=2, description="the values")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if twice := sorted({text for text in self.texts if self.texts.count(text) > 1}):
+            raise ValueError(f"{', '.join(twice)} is written twice")
+        return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values as JSON."""
+        return tuple(_text(choice) for choice in self.choices)
+
+    def probes(self) -> tuple[JsonValue, ...]:
+        """All of them."""
+        return self.choices
+
+    def distribution(self) -> "BaseDistribution":
+        """The choices as Optuna writes them, which are JSON: a database holds no lists."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.texts)
+
+    def suggest(self, trial: "Trial", name: str) -> JsonValue:
+        """The sampler's next choice."""
+        value: JsonValue = json.loads(trial.suggest_categorical(name, self.texts))
+        return value
+
+    def parameter(self, value: JsonValue) -> str | None:
+        """What the sampler calls a value; None where it is none of the choices."""
+        found = (choice for choice in self.choices if choice == value and _text(choice)[:1] == _text(value)[:1])
+        return next((_text(choice) for choice in found), None)
+
+
+Dimension = Range | Choices
+
+
+class MedianPruning(BaseModel):
+    """Stop a trial that is worse than the median of the earlier ones at the same point."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["median"] = "median"
+    startup_trials: int = Field(default=5, ge=1, description="trials that finish before any is stopped")
+    warmup_steps: int = Field(default=0, ge=0, description="points of a trial that are never its last")
+
+
+class HyperbandPruning(BaseModel):
+    """Give most trials little and few much (Li et al. 2018, JMLR 18)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["hyperband"] = "hyperband"
+    min_resource: int = Field(default=1, ge=1, description="points before which no trial is stopped")
+    max_resource: int | None = Field(default=None, ge=1, description="points of a whole trial; null: as the first had")
+    reduction_factor: int = Field(default=3, ge=2, description="one trial in so many goes on")
+
+
+class NoPruning(BaseModel):
+    """Every trial runs to its end."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["none"] = "none"
+
+
+Pruning = Annotated[MedianPruning | HyperbandPruning | NoPruning, Field(discriminator="kind")]
+
+
+class SweepSettings(BaseModel):
+    """A `sweep:` block: the search for better settings of a model's learner."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: int = Field(default=40, ge=1, description="how many settings to try; raising it goes on where it stopped")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of the proposals; no model's training depends on it")
+    parallel: int = Field(default=1, ge=1, description="trials at once on this machine, each in a process of its own")
+    pruner: Pruning = Field(default=MedianPruning(), description="when to stop a trial early; `kind` picks the rule")
+    timeout_hours: float | None = Field(
+        default=None, gt=0, description="begin no trial after so long; the next run goes on"
+    )
+    space: dict[str, Dimension] = Field(
+        min_length=1, description="settings of the learner by dotted path, such as regressor.lightgbm.num_leaves"
+    )
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """A learner's settings before any is changed.
+
+    Attributes:
+        written: those that a person wrote.
+        complete: all of them, with defaults.
+    """
+
+    written: dict[str, Any]
+    complete: dict[str, Any]
+
+    @classmethod
+    def of(cls, learner: BaseModel) -> Self:
+        """The settings of a validated learner."""
+        return cls(learner.model_dump(mode="json", exclude_unset=True), learner.model_dump(mode="json"))
+
+    def changed(self, values: Mapping[str, JsonValue]) -> dict[str, Any]:
+        """The written settings with values at dotted paths; blocks on the way that nobody wrote are made.
+
+        Raises:
+            QuerysetError: a path leads through a setting that is not a block.
+        """
+        settings = deepcopy(self.written)
+        for path, value in values.items():
+            *way, last = path.split(".")
+            block, default = settings, self.complete
+            for place, key in enumerate(way, start=1):
+                below = default.get(key) if block.get(key) is None else block[key]
+                if not isinstance(below, dict | None):
+                    reached = ".".join(way[:place])
+                    raise QuerysetError(f"{path}: {reached} is {_text(below)}, which has nothing below it")
+                default = default.get(key) or {}
+                if block.get(key) is None:
+                    # Of a block that is left to its default, what is written must still say which kind it is.
+                    block[key] = {"kind": default["kind"]} if "kind" in default else {}
+                block = block[key]
+            block[last] = deepcopy(value)
+        return settings
+
+    def value(self, path: str) -> JsonValue:
+        """The setting at a dotted path, written or by default.
+
+        Raises:
+            KeyError: there is none.
+        """
+        value: Any = self.complete
+        for key in path.split("."):
+            if not isinstance(value, dict):
+                raise KeyError(path)
+            value = value[key]
+        found: JsonValue = value
+        return found
+
+    def paths(self) -> list[str]:
+        """Dotted paths of all settings that are not blocks."""
+        return sorted(_leaves(self.complete))
+
+
+def current_values(space: Mapping[str, Dimension], start: StartingPoint) -> dict[str, JsonValue] | None:
+    """The values that the learner has now, by path; None where one of them is not in the space."""
+    try:
+        values = {path: start.value(path) for path in space}
+    except KeyError:
+        return None
+    inside = all(dimension.parameter(values[path]) is not None for path, dimension in space.items())
+    return values if inside else None
+
+
+def problems(space: Mapping[str, Dimension], start: StartingPoint, learner: TypeAdapter[Any]) -> list[tuple[str, str]]:
+    """What is wrong with a space, as (path, message): every bound and choice must make a valid learner.
+
+    Each is tried with the other settings as they are, then together with each bound and choice of each other path,
+    because rules between settings mostly join two. What three or more may not be together shows in a failed trial.
+
+    Args:
+        learner: validates settings, as the catalogue does.
+    """
+    found = [
+        (inner, f"{outer} is in the space too, and it contains {inner}; leave one of them out")
+        for outer, inner in product(space, space)
+        if inner.startswith(f"{outer}.")
+    ]
+    for path, dimension in space.items():
+        said = (_refusal(learner, start, {path: probe}) for probe in dimension.probes())
+        found += [(path, message) for message in dict.fromkeys(said) if message is not None]
+    if found:
+        return found
+    for first, second in combinations(space, 2):
+        pairs = product(space[first].probes(), space[second].probes())
+        said = (_refusal(learner, start, {first: one, second: other}) for one, other in pairs)
+        message = next((message for message in said if message is not None), None)
+        if message is not None:
+            found.append((second, message))
+    return found
+
+
+def require_valid(space: Mapping[str, Dimension], start: StartingPoint, learner: TypeAdapter[Any]) -> None:
+    """Refuse a space that has `problems`.
+
+    Raises:
+        QuerysetError: names each path and what is wrong with it.
+    """
+    if found := problems(space, start, learner):
+        raise QuerysetError("\n".join(f"sweep.space.{path}: {message}" for path, message in found))
+
+
+def _refusal(learner: TypeAdapter[Any], start: StartingPoint, values: Mapping[str, JsonValue]) -> str | None:
+    """Why the learner cannot have the values, or None."""
+    try:
+        # As strictly as the YAML in which the values may end: 3.0 is no whole number.
+        learner.validate_json(json.dumps(start.changed(values)), strict=True)
+    except QuerysetError as error:
+        return str(error).split(": ", 1)[1] + nearest(next(iter(values)), start.paths())
+    except ValidationError as error:
+        for problem in error.errors():
+            for path in values:
+                if problem["type"] == "extra_forbidden" and problem["loc"][-1] in path.split("."):
+                    return f"the learner has no such setting{nearest(path, start.paths())}"
+        said = "; ".join(dict.fromkeys(problem["msg"].removeprefix("Value error, ") for problem in error.errors()))
+        shown = " with ".join(f"{path} {_text(value)}" for path, value in values.items())
+        fraction = any(problem["type"] == "int_type" for problem in error.errors())
+        return f"{shown} is refused: {said}" + ("; add int: true" if fraction else "")
+    return None
+
+
+def _leaves(settings: Mapping[str, Any], before: Sequence[str] = ()) -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*before, key))
+        else:
+            yield ".".join((*before, key))
+
+
+def _exact(number: float) -> Decimal:
+    """A number as it is written: 0.1 is a tenth."""
+    return Decimal(str(number))
+
+
+def _text(value: JsonValue) -> str:
+    return json.dumps(value, sort_keys=True)
