@@ -21,7 +21,6 @@ from views_dagster.conflict.release import ROW_KEYS as RELEASE_KEYS
 from views_dagster.conflict.release import manifest, release_rows, release_table
 from views_dagster.conflict.released import (
     CELL_LEVEL,
-    MANIFESTS,
     located_cells,
     unit_names,
     worst_hit,
@@ -32,6 +31,7 @@ from views_dagster.forecasts import Forecast
 from views_dagster.precipitation.release import TABLE as DIAGNOSES
 from views_dagster.precipitation.release import released_diagnoses, wettest_boxes
 from views_dagster.storage.digests import combine, digest_months
+from views_dagster.storage.manifests import MANIFESTS
 from views_dagster.storage.tables import TableStore
 
 KEY = dg.AssetKey(["forecasts"])
@@ -102,6 +102,12 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
     inputs = inputs_of(deployed(context, system))
     diagnosed = deployed_diagnoses(context, context.path.parent / "precipitation")
     diagnoses = inputs_of(entry.key(name) for name, entry in diagnosed.items())
+    edges = {
+        name: list(
+            entry.column_set(context, context.path.parent / "precipitation" / entry.room / name)[1].attributes.edges
+        )
+        for name, entry in diagnosed.items()
+    }
 
     @dg.asset(
         key=KEY,
@@ -161,6 +167,7 @@ def release(context: dg.ComponentLoadContext) -> dg.Definitions:
                 ),
                 "rows": fractions.height,
                 "leading": diagnoses[first_name].path[-1],
+                "edges": {name: edges[name] for name in (diagnoses[each].path[-1] for each in said)},
             }
             seen = recorded(instance, diagnoses[first_name].to_user_string(), month)
             shown["wettest_boxes"] = frame_head(wettest_boxes(said[first_name], count=10))

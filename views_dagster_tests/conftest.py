@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from views_dagster_tests import skies
 from views_dagster_tests.homes import SMALL, Home, open_home, write_catalogue
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -31,4 +32,21 @@ def small_copy(small_home: Home, tmp_path: Path) -> Home:
     """A home of one's own, in which the newest month, 1992-12, has been materialised and recorded."""
     home = small_home.copy(tmp_path)
     home.history("1992-12", first="1992-12", checks=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def sky_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Raw data and features of the invented atmosphere up to 2022-07; read it, or copy it first."""
+    folder = tmp_path_factory.mktemp("sky")
+    home = open_home(folder, write_catalogue(folder, skies.SKY))
+    home.history(skies.MONTH, first=skies.BEGINS, checks=False)
+    return home
+
+
+@pytest.fixture
+def sky_copy(sky_home: Home, tmp_path: Path) -> Home:
+    """A home of one's own, in which the newest month, 2022-07, has been materialised and recorded."""
+    home = sky_home.copy(tmp_path)
+    home.history(skies.MONTH, first=skies.MONTH, checks=False)
     return home

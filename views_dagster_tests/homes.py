@@ -65,7 +65,16 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 """The smallest catalogue with everything in it: two sources, a queryset, two models that need no training, an ensemble."""
 
-KINDS = {"sources": "Source", "features": "Queryset", "models": "ForecastModel", "ensembles": "Ensemble"}
+KINDS: Mapping[str, Mapping[str, str]] = {
+    "conflict": {"sources": "Source", "features": "Queryset", "models": "ForecastModel", "ensembles": "Ensemble"},
+    "precipitation": {
+        "sources": "Source",
+        "features": "ColumnSet",
+        "models": "DiagnosisModel",
+        "ensembles": "DiagnosisEnsemble",
+    },
+}
+"""The usual component of each room of a system."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,9 @@ def resources_in(folder: Path, **others: Any) -> dict[str, Any]:
     return {
         "io_manager": Storage(location=str(folder / "tables")),
         "tracking": Tracking(
-            tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", artifact_location=str(folder / "artifacts")
+            tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+            artifact_location=str(folder / "artifacts"),
+            study_storage=f"sqlite:///{folder / 'sweeps.db'}",
         ),
         "notifier": Notifier(),
         **others,
@@ -173,7 +184,8 @@ def resources_in(folder: Path, **others: Any) -> dict[str, Any]:
 def write_catalogue(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> Path:
     """A project with these entries and what belongs to the whole month; returns its folder.
 
-    An entry's `type` may be among its attributes; by default it is the room's first.
+    Entries are of the conflict system where their place names none. An entry's `type` may be among its attributes; by
+    default it is the room's first.
     """
     name = f"small_catalogue_{next(_numbers)}"
     project = folder / name
@@ -183,10 +195,11 @@ def write_catalogue(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> P
     for module in ("forecasts.py", "schedules.py"):
         shutil.copy(ROOT / "assets" / module, package)
     for place, attributes in entries.items():
-        entry = package / "conflict" / place
+        system, room, entry_name = place.split("/") if place.count("/") == 2 else ("conflict", *place.split("/"))
+        entry = package / system / room / entry_name
         entry.mkdir(parents=True)
         chosen = dict(attributes)
-        kind = chosen.pop("type", f"views_dagster.components.{KINDS[place.split('/')[0]]}")
+        kind = chosen.pop("type", f"views_dagster.components.{KINDS[system][room]}")
         (entry / "defs.yaml").write_text(yaml.safe_dump({"type": kind, "attributes": chosen}))
     settings = (
         f'[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "{name}"\n'

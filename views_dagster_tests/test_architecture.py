@@ -16,19 +16,29 @@ from views_dagster_tests.homes import ROOT
 PACKAGE = ROOT / "views_dagster"
 ADAPTORS = ("views_dagster/components/", "views_dagster/definitions.py", "resources/", "assets/")
 HEAVY = (
+    "captum",
+    "cfgrib",
     "dagster_mlflow",
+    "eccodes",
     "great_expectations",
+    "h5netcdf",
     "httpx",
+    "imblearn",
     "lightgbm",
     "matplotlib",
     "mlflow",
+    "netCDF4",
+    "optuna",
     "pandas",
+    "safetensors",
     "scipy",
     "sklearn",
     "skops",
     "torch",
+    "xarray",
+    "zarr",
 )
-SHARED_ROOMS = ("sources", "features", "learners", "ensembles", "evaluation", "drift", "reports", "storage")
+SHARED_ROOMS = ("sources", "features", "learners", "ensembles", "evaluation", "drift", "reports", "storage", "tuning")
 CONFLICT_WORDS = re.compile(r"countr(y|ies)|fatalit|ucdp|deaths|battle|violence|(?<![a-z])[sno][bs]_best")
 PRECIPITATION_WORDS = re.compile(r"precipitation|rainfall|(?<![a-z])rain(?![a-z])|weather")
 ALLOWED = {

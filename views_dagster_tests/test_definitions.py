@@ -17,8 +17,9 @@ import pytest
 import yaml
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
-from resources.storage import ROW_KEYS, Storage
+from resources.storage import BEGINS, ROW_KEYS, Storage
 from resources.tracking import Tracking
+from views_dagster.calendar import FIRST_KEY
 from views_dagster.components.catalogue import HISTORY
 from views_dagster.definitions import build_defs, default_resources
 from views_dagster_tests.homes import ROOT, resources_in, table_names
@@ -52,7 +53,9 @@ def _asset(graph: BaseAssetGraph[Any], key: dg.AssetKey) -> Iterator[str]:
     policy = node.backfill_policy
     runs = f"a range is {policy.policy_type.value.lower().replace('_', ' ')}" if policy else "a run a partition"
     late = ", has a freshness policy" if node.freshness_policy else ""
-    yield f"{key.to_user_string()} [{node.group_name}] {kind}, {runs}{late}"
+    begins = node.metadata.get(BEGINS, FIRST_KEY)
+    young = f", has rows from {begins}" if begins != FIRST_KEY else ""
+    yield f"{key.to_user_string()} [{node.group_name}] {kind}{young}, {runs}{late}"
     for parent in sorted(node.parent_keys):
         months = "every month so far" if node.partition_mappings.get(parent) == HISTORY else "the same month"
         yield f"  reads {parent.to_user_string()}, {months}"
@@ -84,12 +87,20 @@ def test_every_entry_of_the_catalogue_has_its_assets(defs: dg.Definitions) -> No
         "ExternalForecast": ["forecasts"],
         "Ensemble": ["ensembles"],
         "Reconciliation": ["ensembles"],
+        "ColumnSet": ["features"],
+        "DiagnosisModel": ["artifacts", "forecasts", "evaluations"],
+        "DiagnosisEnsemble": ["ensembles"],
     }
     for path in ENTRIES:
         document = yaml.safe_load(path.read_text())
-        if document["attributes"].get("maturity") != "retired":
+        attributes = document["attributes"]
+        if attributes.get("maturity") != "retired":
             kind = document["type"].rpartition(".")[2]
-            expected |= {f"{prefix}/{path.parent.name}" for prefix in prefixes[kind]}
+            made = [*prefixes[kind], *(["sweeps"] if attributes.get("sweep") else [])]
+            # There is nothing to explain in what does not look at the sky.
+            if kind == "DiagnosisModel" and attributes["learner"]["kind"] not in ("climatology", "nwp"):
+                made.append("explanations")
+            expected |= {f"{prefix}/{path.parent.name}" for prefix in made}
     assert set(table_names(defs)) == expected
 
 
@@ -148,7 +159,7 @@ def resolved(name: str) -> Any:
 
 
 def test_a_home_holds_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for variable in ("VIEWS_TABLES", "MLFLOW_TRACKING_URI"):
+    for variable in ("VIEWS_TABLES", "MLFLOW_TRACKING_URI", "VIEWS_STUDIES"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("VIEWS_HOME", str(tmp_path))
     assert resolved("io_manager").location == str(tmp_path / "tables")
@@ -156,6 +167,7 @@ def test_a_home_holds_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert isinstance(tracking, Tracking)
     assert tracking.tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert tracking.artifact_location == str(tmp_path / "mlflow_artifacts")
+    assert tracking.study_storage == f"sqlite:///{tmp_path / 'sweeps.db'}"
 
 
 def test_without_settings_the_home_is_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +179,10 @@ def test_without_settings_the_home_is_in_the_project(monkeypatch: pytest.MonkeyP
 def test_servers_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIEWS_TABLES", "s3://bucket/views")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("VIEWS_STUDIES", "postgresql://127.0.0.1/sweeps")
     assert resolved("io_manager").location == "s3://bucket/views"
     tracking = resolved("tracking")
+    assert tracking.study_storage == "postgresql://127.0.0.1/sweeps"
     assert (tracking.tracking_uri, tracking.artifact_location) == ("http://127.0.0.1:5000", "")
 
 

@@ -1,5 +1,6 @@
 """`ColumnSet`: one feature table of columns of air, on common levels, beside the rain that fell."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -14,17 +15,18 @@ from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError, YamlBlock
 from views_dagster.components.catalogue import (
     MONTHS,
+    SOURCES_VARIABLE,
     WHOLE_RANGE,
     CatalogueEntry,
-    entries,
     line_of,
     month_range,
+    sources_file,
     system_folder,
 )
 from views_dagster.components.checks import suite_checks
 from views_dagster.components.diagnosis_scaffolding import ColumnSetScaffolder
 from views_dagster.components.metadata import frame_head, named_numbers
-from views_dagster.components.source import Source, begins_of, readers_in_force
+from views_dagster.components.source import begins_of, catalogue_readers, readers_in_force
 from views_dagster.drift.results import CheckResult, not_evaluated
 from views_dagster.errors import QuerysetError
 from views_dagster.precipitation import column_sets
@@ -37,6 +39,8 @@ from views_dagster.precipitation.drift.summaries import ColumnSummary
 from views_dagster.precipitation.offers import OffersColumns, OffersRain, OnBoxes
 from views_dagster.sources.base import Reader
 from views_dagster.storage.tables import TableStore
+
+_log = logging.getLogger(__name__)
 
 
 class ColumnSetAttributes(YamlBlock, column_sets.ColumnSet):
@@ -55,9 +59,24 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
     room = "features"
 
     def is_present(self, context: dg.ComponentLoadContext, system: Path) -> bool:
-        """Whether this deployment has every source that it names, of those that the catalogue has."""
-        absent = entries(context, system, "sources", Source).keys() - readers_in_force(context, system).keys()
-        return not absent & self.attributes.sources
+        """Whether this deployment has its sources, and they offer what it names.
+
+        A column set that the catalogue's own readers fit, and the deployment's do not, is left out: it is of the
+        invented world. One that fits neither is a mistake, which `build_defs` refuses.
+        """
+        return self._absent_because(context, system) is None
+
+    def require_sound(self, context: dg.ComponentLoadContext, folder: Path) -> None:
+        """Refuse settings that the sources do not fit; `folder` is its own.
+
+        Raises:
+            CatalogueError: it names what its sources do not offer.
+        """
+        if problems := _problems(self.attributes, readers_in_force(context, folder.parents[1])):
+            lines = [f"{line_of(folder, place.split('.'))}: {place}: {problem}" for place, problem in problems]
+            if sources_file() is None:
+                lines[-1] += f" ({SOURCES_VARIABLE} is not set: these are the catalogue's own sources)"
+            raise CatalogueError("\n".join(lines))
 
     def grid(self, context: dg.ComponentLoadContext, system: Path) -> BoxGrid:
         """The lattice of its boxes."""
@@ -71,12 +90,17 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
         return max(begins_of(readers[name]) for name in self.attributes.sources)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The feature asset and the checks of the newest month; nothing where a source is absent here."""
+        """The feature asset and the checks of the newest month; nothing where it is not present.
+
+        Raises:
+            CatalogueError: it names what its sources do not offer.
+        """
         system = system_folder(context)
-        if not self.is_present(context, system):
-            return dg.Definitions()
         settings = self.attributes
-        self._check(context, readers_in_force(context, system))
+        if reason := self._absent_because(context, system):
+            _log.warning("features/%s and what learns from it are left out: %s", context.path.name, reason)
+            return dg.Definitions()
+        self.require_sound(context, context.path)
         begins = self.begins(context, system)
         key = dg.AssetKey(["features", context.path.name])
 
@@ -125,39 +149,47 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
             return not_evaluated(COLUMN_CHECKS, f"not evaluated: {table} has no rows of the month")
         return check_columns(summaries[-1], summaries[:-1], settings)
 
-    def _check(self, context: dg.ComponentLoadContext, readers: Mapping[str, Reader]) -> None:
-        """Refuse what the sources do not offer, with the lines."""
-        settings, folder = self.attributes, context.path
-        fields = {name: frozenset[str]() for name in readers}
-        fields |= {name: reader.fields for name, reader in readers.items() if isinstance(reader, OffersColumns)}
-        units = {name: reader.level_unit for name, reader in readers.items() if isinstance(reader, OffersColumns)}
-        try:
-            column_sets.check(settings, fields, units)
-        except QuerysetError as error:
-            lines = [
-                f"{line_of(folder, place.split('.'))}: {place}:{what}"
-                for place, _, what in (problem.partition(":") for problem in str(error).splitlines())
-            ]
-            raise CatalogueError("\n".join(lines)) from None
-        problems = []
-        if not isinstance(readers[settings.columns], OffersColumns):
-            problems.append(f"{line_of(folder, ['columns'])}: columns: {settings.columns} is no source of columns")
-        rain = readers[settings.rain]
-        if not isinstance(rain, OffersRain):
-            problems.append(f"{line_of(folder, ['rain'])}: rain: {settings.rain} is no source of rain in bands")
-        elif rain.edges != settings.edges:
-            problems.append(
-                f"{line_of(folder, ['edges'])}: edges: {settings.rain} has the bands {list(rain.edges)}, not "
-                f"{list(settings.edges)}"
-            )
-        grids = {name: getattr(readers[name], "grid", None) for name in sorted(settings.sources)}
-        if len({str(grid) for grid in grids.values()}) > 1:
-            problems.append(
-                f"{line_of(folder, ['columns'])}: columns: its sources are on different boxes: "
-                + "; ".join(f"{name}: {grid}" for name, grid in grids.items())
-            )
-        if problems:
-            raise CatalogueError("\n".join(problems))
+    def _absent_because(self, context: dg.ComponentLoadContext, system: Path) -> str | None:
+        """Why this deployment does not have it; None where it has."""
+        settings, readers = self.attributes, readers_in_force(context, system)
+        catalogue = catalogue_readers(context, system)
+        if absent := sorted((catalogue.keys() - readers.keys()) & settings.sources):
+            return f"this deployment has no source {', '.join(absent)}"
+        problems = _problems(settings, readers)
+        # What fits the catalogue's own sources was made for them; anything else is a mistake.
+        if problems and not _problems(settings, catalogue):
+            place, problem = problems[0]
+            return f"it was made for the catalogue's own sources; of this deployment's: {place}: {problem}"
+        return None
+
+
+def _problems(settings: ColumnSetAttributes, readers: Mapping[str, Reader]) -> list[tuple[str, str]]:
+    """What these sources do not offer: place in the YAML, and what is wrong there."""
+    fields = {name: frozenset[str]() for name in readers}
+    fields |= {name: reader.fields for name, reader in readers.items() if isinstance(reader, OffersColumns)}
+    units = {name: reader.level_unit for name, reader in readers.items() if isinstance(reader, OffersColumns)}
+    if settings.columns in readers and settings.columns not in units:
+        return [("columns", f"{settings.columns} is no source of columns")]
+    try:
+        column_sets.check(settings, fields, units)
+    except QuerysetError as error:
+        parts = (problem.partition(": ") for problem in str(error).splitlines())
+        return [(place, problem) for place, _, problem in parts]
+    problems = []
+    rain = readers[settings.rain]
+    if not isinstance(rain, OffersRain):
+        problems.append(("rain", f"{settings.rain} is no source of rain in bands"))
+    elif rain.edges != settings.edges:
+        problems.append(
+            ("edges", f"{settings.rain} has the bands {list(rain.edges)}, not {list(settings.edges)}")
+        )
+    if settings.members is not None and isinstance(readers[settings.members], OffersColumns | OffersRain):
+        problems.append(("members", f"{settings.members} is no source of NWP members"))
+    grids = {name: getattr(readers[name], "grid", None) for name in sorted(settings.sources)}
+    if len({str(grid) for grid in grids.values()}) > 1:
+        listed = "; ".join(f"{name}: {grid}" for name, grid in grids.items())
+        problems.append(("columns", f"its sources are on different boxes: {listed}"))
+    return problems
 
 
 def _report_metadata(report: ColumnReport) -> dict[str, dg.MetadataValue]:

@@ -91,13 +91,16 @@ def column_set_of(context: dg.ComponentLoadContext, folder: Path, name: str) -> 
     """The column set that the entry in `folder` names.
 
     Raises:
-        CatalogueError: there is none of that name.
+        CatalogueError: there is none of that name, or it names what its sources do not offer.
     """
-    known: Mapping[str, ColumnSet] = entries(context, folder.parents[1], "features", ColumnSet)
+    system = folder.parents[1]
+    known: Mapping[str, ColumnSet] = entries(context, system, ColumnSet.room, ColumnSet)
     if name not in known:
         raise CatalogueError(
             f"{line_of(folder, ['features'])}: features: there is no column set {name}{nearest(name, known)}"
         )
+    if known[name].is_present(context, system):
+        known[name].require_sound(context, system / ColumnSet.room / name)
     return known[name]
 
 

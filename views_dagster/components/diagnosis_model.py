@@ -41,6 +41,7 @@ from views_dagster.precipitation.drift.settings import PerformanceDriftSettings
 from views_dagster.precipitation.learners.inputs import ranked_score
 from views_dagster.precipitation.learners.registry import AnyDiagnosisLearner, load_artifact, read_record, save_artifact
 from views_dagster.precipitation.mix_pictures import rebalancing_bars
+from views_dagster.precipitation.rebalancing import RebalanceReport
 from views_dagster.precipitation.report import CLIMATOLOGY, report_pictures, score_table, scored_on_test
 from views_dagster.precipitation.splits import SplitSettings, split
 from views_dagster.seeds import seed_for
@@ -64,7 +65,9 @@ class DiagnosisModelAttributes(DiagnosisAttributes):
         default_factory=SplitSettings, description="Which events train, which validate, and which months are the test."
     )
     least_months: int = Field(
-        default=12, ge=2, description="Months of columns that there must be before there is a model."
+        default=12,
+        ge=1,
+        description="Months of columns, those of the test aside, that there must be before there is a model.",
     )
     performance: PerformanceDriftSettings = Field(
         default_factory=PerformanceDriftSettings, description="Thresholds of the checks of each month's score."
@@ -96,8 +99,10 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
         return self.attributes.features, column_set_of(context, folder, self.attributes.features)
 
     def begins(self, context: dg.ComponentLoadContext, folder: Path) -> int:
-        """The first month that has `least_months` of columns before it."""
-        return self.column_set(context, folder)[1].begins(context, folder.parents[1]) + self.attributes.least_months
+        """The first month by which there are `least_months` of columns beside the test's."""
+        first = self.column_set(context, folder)[1].begins(context, folder.parents[1])
+        settings = self.attributes
+        return first + settings.least_months - 1 + settings.split.months_of_test
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets and their checks; nothing where it is not present."""
@@ -203,8 +208,8 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 files=files,
             )
             shown: dict[str, Any] = {metric: number(value) for metric, value in metrics.items()}
-            rebalanced = getattr(fitted, "rebalance", None)
-            if rebalanced is not None:
+            rebalanced = getattr(getattr(fitted, "stored", fitted), "rebalance", None)
+            if isinstance(rebalanced, RebalanceReport) and rebalanced.rows_before != rebalanced.rows_after:
                 bars = rebalancing_bars(
                     rebalanced.rows_before,
                     rebalanced.rows_after,

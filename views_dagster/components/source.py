@@ -128,7 +128,7 @@ def readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str
     Raises:
         CatalogueError: an invented world's reader is configured beside real units.
     """
-    catalogue = {name: source.attributes.reader for name, source in entries(context, system, "sources", Source).items()}
+    catalogue = catalogue_readers(context, system)
     everywhere = configured_readers()
     configured = {name: reader for name, reader in everywhere.items() if name in catalogue}
     real = any(reader.lists_units and not reader.invented for reader in configured.values())
@@ -145,6 +145,11 @@ def readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str
         for name, reader in catalogue.items()
         if name in configured or not ((real or elsewhere) and reader.invented)
     }
+
+
+def catalogue_readers(context: dg.ComponentLoadContext, system: Path) -> dict[str, Reader]:
+    """The readers of a system's sources as the catalogue has them, by name."""
+    return {name: source.attributes.reader for name, source in entries(context, system, "sources", Source).items()}
 
 
 def begins_of(reader: Reader) -> int:

@@ -1,8 +1,9 @@
 """The asset `sweeps/<model>`: a search for better hyperparameters of a model, whatever it learns from."""
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,19 +15,23 @@ from resources.storage import BEGINS, ROW_KEYS
 from resources.tracking import Tracking
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
-from views_dagster.components.catalogue import HISTORY, MONTHS, digest_of, entry_file, line_of
+from views_dagster.components.catalogue import HISTORY, MONTHS, digest_of, line_of
 from views_dagster.components.metadata import frame_head, number, picture
+from views_dagster.learners.artifacts import library_versions
 from views_dagster.storage.digests import digest_frame
 from views_dagster.tuning import pictures
 from views_dagster.tuning.importance import importances
 from views_dagster.tuning.proposal import propose
 from views_dagster.tuning.records import TrialRecord
 from views_dagster.tuning.space import StartingPoint, SweepSettings, problems
-from views_dagster.tuning.sweep import run_sweep
+from views_dagster.tuning.sweep import run_sweep, study_name
 from views_dagster.tuning.worker import Sweep
 
 SWEEP_GROUP: Final = "sweeps"
 SWEEP_KEYS: Final = ("month_id", "trial")
+LIBRARIES: Final = ("lightgbm", "numpy", "scikit-learn", "scipy", "torch")
+"""Packages whose version can change a score: trials scored with other ones do not compare."""
+
 Arguments = Callable[[pl.LazyFrame, int, Path], Mapping[str, Any]]
 """Given the features, the month and a folder for files, the objective's arguments."""
 
@@ -85,15 +90,8 @@ def sweep_asset(
         data = digest_frame(
             rows, [key for key in ("month_id", "valid_time", "box_id", "unit_id") if key in rows.columns]
         )
-        # What trials are comparable: the same data, month, space and other settings, whatever their number.
-        space = {path: dimension.model_dump(mode="json") for path, dimension in sweep.space.items()}
-        same = digest_of(
-            {"data": data, "space": space, "seed": sweep.seed, "start": start.complete, "measure": measure}
-        )
-        study = f"{name} {context.partition_key} {same[:12]}"
-        file = entry_file(folder / "defs.yaml")
 
-        def tell(record: TrialRecord) -> None:
+        def tell(study: str, record: TrialRecord) -> None:
             tracking.log_trial(
                 context,
                 study=study,
@@ -106,6 +104,15 @@ def sweep_asset(
             )
 
         with tempfile.TemporaryDirectory() as scratch:
+            given = dict(arguments(rows.lazy(), month, Path(scratch)))
+            about = {
+                "data": data,
+                "measure": measure,
+                "libraries": library_versions(LIBRARIES, version),
+                # What is in the folder is the data again, and the folder is another one each time.
+                **{label: value for label, value in given.items() if not str(value).startswith(scratch)},
+            }
+            study = study_name(name, context.partition_key, sweep, start, about=about)
             result = run_sweep(
                 Sweep(
                     study=study,
@@ -113,10 +120,10 @@ def sweep_asset(
                     settings=sweep,
                     start=start,
                     objective=objective,
-                    arguments=dict(arguments(rows.lazy(), month, Path(scratch))),
+                    arguments=given,
                 ),
                 log=context.log.info,
-                on_trial=tell,
+                on_trial=partial(tell, study),
             )
         best = result.best
         path = "/".join(folder.parts[-4:]) + "/defs.yaml"
@@ -129,7 +136,8 @@ def sweep_asset(
             {
                 **{label: picture(png, f"{label} of {study}") for label, png in shown.items()},
                 "proposed_change": dg.MetadataValue.md(
-                    f"```diff\n{change}```\nSave it and run `patch -p1 < change.diff`, or edit `{file.place(())}`."
+                    f"```diff\n{change}```\nSave it and run `patch -p1 < change.diff` in the project's folder, or edit "
+                    f"`{line_of(folder, ['learner'])}`."
                     if change
                     else "The settings as they are were the best."
                 ),
@@ -140,7 +148,7 @@ def sweep_asset(
                 "failed": result.count("failed"),
                 "study": study,
                 "head": frame_head(result.to_frame().sort("score", nulls_last=True)),
-                "data": hashlib.sha256(data.encode()).hexdigest()[:12],
+                "features_digest": data,
             }
         )
         return result.to_frame().select(pl.lit(month, pl.Int32).alias("month_id"), pl.all())

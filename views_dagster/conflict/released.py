@@ -1,19 +1,16 @@
 """What people read of a release: the months that have one, its rows, and where it expects the most deaths."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
 
-from views_dagster.calendar import to_key
-from views_dagster.errors import MissingMonthsError
 from views_dagster.geography import latitude_of, longitude_of
+from views_dagster.storage.manifests import ReleasedTable
 from views_dagster.storage.tables import TableStore
 
-RELEASES: Final = "forecasts"
-MANIFESTS: Final = "release_manifests"
+RELEASED: Final = ReleasedTable("forecasts")
 COUNTRIES: Final = "raw/countries"
 CELLS: Final = "raw/prio_grid"
 COUNTRY_LEVEL, CELL_LEVEL = "cm", "pgm"
@@ -58,34 +55,14 @@ class Release:
         return {COUNTRY_LEVEL: leading} if isinstance(leading, str) else dict(leading)
 
 
-def complete_months(store: TableStore) -> list[int]:
-    """Month ids that have a complete release, ascending."""
-    return sorted(month for month, document in _manifests(store).items() if _fits(store, month, document))
-
-
 def read_release(store: TableStore, month_id: int) -> Release:
     """The month's release.
 
     Raises:
         MissingMonthsError: there is none, or it is not complete: its run was stopped before the manifest was written.
     """
-    command = f"dagster asset materialize --select '*forecasts' --partition {to_key(month_id)}"
-    if month_id not in store.months(RELEASES):
-        complete = [to_key(month) for month in complete_months(store)]
-        there = f"the newest of {len(complete)} that are there is {complete[-1]}" if complete else "there is none yet"
-        raise MissingMonthsError(
-            f"{to_key(month_id)} has no release ({there}). Make it with its history by\n"
-            f"  make forecasts MONTH={to_key(month_id)}\nor, where the history is there, by\n  {command}"
-        )
-    document = _manifests(store, month_id).get(month_id)
-    if document is None or not _fits(store, month_id, document):
-        raise MissingMonthsError(
-            f"the release of {to_key(month_id)} is not complete: its manifest, which is written last, "
-            f"{'is missing' if document is None else 'belongs to earlier rows'}. Make it again with\n"
-            f"  dagster asset materialize --select forecasts --partition {to_key(month_id)}"
-        )
-    version = int(document["release"]["table_version"])
-    return Release(month_id, store.scan(RELEASES, month_id, month_id, version), document)
+    manifest = RELEASED.manifest(store, month_id)
+    return Release(month_id, RELEASED.rows(store, month_id, manifest), manifest)
 
 
 def country_names(store: TableStore, month_id: int, table: str = COUNTRIES) -> dict[int, str]:
@@ -209,24 +186,3 @@ def _worst(rows: pl.DataFrame | pl.LazyFrame, level: str, model: str, count: int
         .head(count)
         .collect()
     )
-
-
-def _manifests(store: TableStore, month_id: int | None = None) -> dict[int, dict[str, Any]]:
-    """Manifests of all months, or of one, by month id."""
-    months = store.months(MANIFESTS)
-    wanted = months if month_id is None else months & {month_id}
-    if not wanted:
-        return {}
-    found = store.scan(MANIFESTS, min(wanted), max(wanted)).select("month_id", "manifest").collect()
-    return {month: json.loads(document) for month, document in found.iter_rows()}
-
-
-def _fits(store: TableStore, month_id: int, document: Mapping[str, Any]) -> bool:
-    """Whether the manifest is that of the month's newest rows: no later commit has replaced their files."""
-    version = int(document["release"]["table_version"])
-    newest = store.open(RELEASES)
-    if version > newest.version():
-        return False
-    month = [("month_id", "=", str(month_id))]
-    files = set(newest.file_uris(month))
-    return bool(files) and files == set(store.open(RELEASES, version).file_uris(month))

@@ -1,9 +1,8 @@
 """The analyst's command `python -m views_dagster.conflict.show [MONTH]`: print, export or map a release, list them."""
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -14,10 +13,9 @@ from views_dagster.conflict.released import (
     COUNTED,
     COUNTRY_LEVEL,
     MEASURES,
-    RELEASES,
+    RELEASED,
     YEAR,
     Release,
-    complete_months,
     country_names,
     located_cells,
     read_release,
@@ -26,9 +24,17 @@ from views_dagster.conflict.released import (
 )
 from views_dagster.errors import MissingMonthsError, PlatformError
 from views_dagster.reports.outlooks import Outlook, means_of, outlook_map
+from views_dagster.reports.terminal import (
+    UI,
+    aligned,
+    degrees,
+    listing,
+    newest_release,
+    release_parser,
+    tables_location,
+)
 from views_dagster.storage.tables import TableStore
 
-UI = "http://127.0.0.1:3000"
 PROGRAM = "python -m views_dagster.conflict.show"
 
 
@@ -38,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = TableStore(tables_location())
     try:
         if options.list:
-            print(_listing(complete_months(store), store))
+            print(listing(store, RELEASED))
             return 0
-        release = read_release(store, options.month if options.month is not None else _newest(store))
+        release = read_release(store, options.month if options.month is not None else newest_release(store, RELEASED))
         contents = contents_of(release, options.level, options.model)
         if options.map is not None:
             options.map.write_bytes(release_map(release, store, options.model))
@@ -55,12 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def tables_location() -> str:
-    """Where the tables are: `$VIEWS_TABLES`, or `tables` in `$VIEWS_HOME`, or in the project's `data/`."""
-    home = os.environ.get("VIEWS_HOME") or str(Path(__file__).resolve().parents[2] / "data")
-    return os.environ.get("VIEWS_TABLES") or str(Path(home).resolve() / "tables")
 
 
 def contents_of(release: Release, level: str | None = None, model: str | None = None) -> pl.DataFrame:
@@ -154,7 +154,7 @@ def describe(release: Release, store: TableStore, contents: pl.DataFrame, model:
             f"{max(part['units']):,} {units}, {max(part['months'])} months ahead",
             f"      {', '.join(models)}",
         ]
-    lines.append(f"  table {store.uri(RELEASES)}, version {release.manifest['release']['table_version']}")
+    lines.append(f"  table {store.uri(RELEASED.table)}, version {release.manifest['release']['table_version']}")
     shown = contents.filter(pl.col("model") == (model or pl.col("level").replace_strict(release.leading, default=None)))
     for level, name, target in shown.select("level", "model", "target").iter_rows():
         rows = release.rows.filter(pl.col("target") == target)
@@ -216,7 +216,7 @@ def _unit_lines(table: pl.DataFrame) -> list[str]:
         (name, f"{month:,.0f}", f"{year:,.0f}", f"{now:.0%}", f"{worst:.0%}")
         for name, month, year, now, worst in table.iter_rows()
     )
-    return [*_aligned(head, cells), "  Expected deaths; P(25+) is the probability of at least 25 in a month."]
+    return [*aligned(head, cells), "  Expected deaths; P(25+) is the probability of at least 25 in a month."]
 
 
 def _cell_lines(table: pl.DataFrame) -> list[str]:
@@ -225,8 +225,8 @@ def _cell_lines(table: pl.DataFrame) -> list[str]:
     cells = (
         (
             country or "",
-            "" if latitude is None else f"{abs(latitude):.2f} {'S' if latitude < 0 else 'N'}",
-            "" if longitude is None else f"{abs(longitude):.2f} {'W' if longitude < 0 else 'E'}",
+            degrees(latitude, "N", "S"),
+            degrees(longitude, "E", "W"),
             str(gid),
             f"{month:,.1f}",
             f"{year:,.1f}",
@@ -236,63 +236,16 @@ def _cell_lines(table: pl.DataFrame) -> list[str]:
         for country, latitude, longitude, gid, month, year, one, many in table.iter_rows()
     )
     return [
-        *_aligned(head, cells),
+        *aligned(head, cells),
         "  Expected deaths; P(1+) and P(25+) are the probabilities of at least 1 and 25 in the next month.",
     ]
 
 
-def _aligned(head: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table, the first column on the left and the others on the right."""
-    lines = [head, *cells]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            [
-                f"  {name:<{widths[0]}}",
-                *(f"{number:>{width}}" for number, width in zip(numbers, widths[1:], strict=True)),
-            ]
-        )
-        for name, *numbers in lines
-    ]
-
-
-def _newest(store: TableStore) -> int:
-    months = complete_months(store)
-    if not months:
-        raise MissingMonthsError(f"there is no release in {store.location}. Make one with\n  make forecasts")
-    return months[-1]
-
-
-def _listing(complete: Sequence[int], store: TableStore) -> str:
-    partial = sorted(store.months(RELEASES) - set(complete))
-    lines = [f"{calendar.to_key(month)}" for month in complete]
-    lines += [f"{calendar.to_key(month)}  not complete, make it again" for month in partial]
-    return "\n".join(lines) or f"there is no release in {store.location}"
-
-
-def _month(text: str) -> int:
-    try:
-        return calendar.from_key(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of countries or cells; write 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Show a month's release of conflict forecasts.")
-    parser.add_argument("month", nargs="?", type=_month, metavar="MONTH", help="such as 2024-01; the newest by default")
+    parser = release_parser(PROGRAM, "Show a month's release of conflict forecasts.", shown="countries or cells")
     parser.add_argument("--level", help="cm (countries) or pgm (cells) alone; by default all levels")
     parser.add_argument("--model", help="model or ensemble alone; to show, by default the leading one of each level")
-    parser.add_argument("--count", type=_count, default=10, help="how many countries or cells to show (10)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows as CSV instead")
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write the rows as Parquet instead")
     parser.add_argument("--map", type=Path, metavar="FILE", help="draw maps of a forecast of cells as PNG instead")
-    parser.add_argument("--list", action="store_true", help="list the months that have a release")
     return parser
 
 

@@ -6,6 +6,7 @@ The transforms themselves are in `transforms`; how a queryset writes them is in 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Final, TypeVar, get_type_hints, overload
 
 import numpy as np
@@ -78,6 +79,10 @@ class Transform:
         call = f"{self.name}({', '.join(shown)})" if shown else self.name
         return ", ".join([call, *meanings])
 
+    @cached_property
+    def _adapters(self) -> list[TypeAdapter[Any]]:
+        return [TypeAdapter(parameter.annotation) for parameter in self.parameters]
+
     def arguments(self, given: Sequence[int | float | str]) -> tuple[int | float, ...]:
         """All arguments, checked and with defaults filled in.
 
@@ -91,7 +96,7 @@ class Transform:
         for position, parameter in enumerate(self.parameters):
             value = given[position] if position < len(given) else parameter.default
             try:
-                checked.append(TypeAdapter(parameter.annotation).validate_python(value, strict=True))
+                checked.append(self._adapters[position].validate_python(value, strict=True))
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
                 raise QuerysetError(

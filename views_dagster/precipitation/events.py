@@ -18,6 +18,7 @@ from views_dagster.precipitation.columns import Columns
 
 WET_RATE: Final = 0.1
 """Box mean rain in mm/h from which a box is wet, as NWP verification counts it."""
+DRY_HOURS: Final = 6.0
 _HOUR: Final = 3600
 _DECIMALS: Final = 4  # of a degree, which float32 holds: a centre written on a border is on it
 
@@ -25,7 +26,8 @@ _DECIMALS: Final = 4  # of a degree, which float32 holds: a centre written on a 
 class Storms(BaseModel):
     """Storms, and the dry stretches between them.
 
-    A storm begins when at least `wet_share` of the observed boxes are wet, and ends after `dry_hours` of fewer.
+    A storm begins when at least `wet_share` of the observed boxes are wet, and ends after `dry_hours` of fewer. Over a
+    large area it may rain somewhere for months: a storm that lasts longer than `storm_block_hours` is cut.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,11 +36,15 @@ class Storms(BaseModel):
     wet_share: float = Field(
         default=0.05, gt=0, le=1, description=f"Share of boxes with at least {WET_RATE} mm/h that makes a time wet."
     )
-    dry_hours: float = Field(
-        default=6.0,
+    dry_hours: float | None = Field(
+        default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Hours without a wet time, or without data, that end a storm.",
+        description="Hours without a wet time, or without data, that end a storm; 6, or the time from one valid time "
+        "to the next where that is longer.",
+    )
+    storm_block_hours: float = Field(
+        default=240.0, gt=0, allow_inf_nan=False, description="Storms are cut into events of this many hours."
     )
     dry_block_hours: float = Field(
         default=72.0, gt=0, allow_inf_nan=False, description="Dry stretches are cut into events of this many hours."
@@ -177,12 +183,13 @@ def _storms(
     times: NDArray[np.int64], place: NDArray[np.intp], rain: NDArray[np.float32], settings: Storms
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Event number and whether it is a storm, for each time."""
-    dry = settings.dry_hours * _HOUR
     steps = np.diff(times)
-    if len(steps) and steps.min() > dry:
+    between = int(steps.min()) if len(steps) else 0
+    dry = max(DRY_HOURS * _HOUR, between) if settings.dry_hours is None else settings.dry_hours * _HOUR
+    if between > dry:
         raise PanelError(
-            f"valid times are {steps.min() / _HOUR:g} hours apart, and a storm ends after {settings.dry_hours:g} dry "
-            f"hours: every time would be an event of its own; set dry_hours to {steps.min() / _HOUR:g} or more"
+            f"valid times are {between / _HOUR:g} hours apart, and a storm ends after {settings.dry_hours:g} dry "
+            f"hours: every time would be an event of its own; set dry_hours to {between / _HOUR:g} or more"
         )
     observed = np.bincount(place, weights=np.isfinite(rain), minlength=len(times))
     wet_boxes = np.bincount(place, weights=rain >= WET_RATE, minlength=len(times))
@@ -192,8 +199,8 @@ def _storms(
     storm = times - last_wet < dry
     begins = np.diff(storm, prepend=~storm[:1]) | np.append(True, steps > dry)
     since = times - np.maximum.accumulate(np.where(begins, times, long_ago))
-    block = since // max(int(settings.dry_block_hours * _HOUR), 1)
-    begins |= ~storm & np.append(True, np.diff(block) != 0)
+    length = np.where(storm, settings.storm_block_hours, settings.dry_block_hours) * _HOUR
+    begins |= np.append(True, np.diff(since // np.maximum(length, 1)) != 0)
     return np.cumsum(begins) - 1, storm
 
 

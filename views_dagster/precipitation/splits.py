@@ -76,6 +76,11 @@ class SplitSettings(BaseModel):
                 raise ValueError(f"regions {one} and {other} overlap; a box belongs to one")
         return self
 
+    @property
+    def months_of_test(self) -> int:
+        """How many of the newest months are the test; none where regions are."""
+        return 0 if self.test_regions else self.test_months or 1
+
 
 def _overlap(one: Region, other: Region) -> bool:
     apart = (other.west - one.west) % 360 >= one.width and (one.west - other.west) % 360 >= other.width
@@ -253,7 +258,7 @@ def _test_rows(columns: Columns, settings: SplitSettings, events: Events) -> NDA
         wanted = [events.regions.index(name) for name in settings.test_regions]
         return np.isin(events.region_of_row, wanted)
     months = np.unique(columns.month_id)
-    newest = int(months[-1]) - (settings.test_months or 1)
+    newest = int(months[-1]) - settings.months_of_test
     if months[0] > newest:
         raise PanelError(
             f"columns of {describe_months(months.tolist())} are all in the newest months, which are the test, and none "

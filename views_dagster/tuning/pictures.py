@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from views_dagster.reports.figures import GREY, INK, palette_png, short_label, tidy
 from views_dagster.tuning.records import SweepResult
-from views_dagster.tuning.space import Dimension, Range
+from views_dagster.tuning.space import Choices, Dimension, Range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,8 +67,7 @@ def slices(result: SweepResult, space: Mapping[str, Dimension], *, measure: str,
         _value_axis(axis, dimension)
         axis.set_title(_shortened(path), loc="left", fontsize=9, fontweight="bold", color=INK)
         axis.tick_params(labelleft=place % columns == 0)
-        if place % columns == 0:
-            axis.set_ylabel(measure, fontsize=8, color=INK)
+    figure.supylabel(measure, x=0.12 / figure.get_figwidth(), fontsize=9, color=INK)
     for axis in axes[len(space) :]:
         axis.set_visible(False)
     _legend(figure, result, failed=False)
@@ -217,13 +216,30 @@ def _value_axis(axis: "Axes", dimension: Dimension) -> None:
         axis.set_xticks(ticks, [short_label(tick) for tick in ticks])
         return
     length = max(6, 40 // len(dimension.choices))
-    labels = [
-        choice if isinstance(choice, str) else text
-        for choice, text in zip(dimension.choices, dimension.texts, strict=True)
+    shown = [
+        "\n".join(part if len(part) <= length else f"{part[: length - 1]}…" for part in parts)
+        for parts in _named(dimension)
     ]
-    shown = [label if len(label) <= length else f"{label[: length - 1]}…" for label in labels]
     axis.set_xticks(range(len(shown)), shown)
-    axis.set_xlim(-0.5, len(labels) - 0.5)
+    axis.set_xlim(-0.5, len(shown) - 0.5)
+
+
+def _named(dimension: Choices) -> list[list[str]]:
+    """What to call each choice: of a block, the values that not all of the blocks have."""
+    blocks = [choice for choice in dimension.choices if isinstance(choice, dict)]
+    common = {
+        key for block in blocks[:1] for key in block if all(key in each and each[key] == block[key] for each in blocks)
+    }
+    named = []
+    for choice, text in zip(dimension.choices, dimension.texts, strict=True):
+        parts = [text]
+        if isinstance(choice, str):
+            parts = [choice]
+        elif isinstance(choice, dict) and len(blocks) > 1:
+            inner = {key: value for key, value in choice.items() if key not in common}
+            parts = [value if isinstance(value, str) else f"{key} {value}" for key, value in inner.items()] or [text]
+        named.append(parts)
+    return named
 
 
 def _shortened(path: str, length: int = _LABEL_LENGTH) -> str:

@@ -81,7 +81,7 @@ def edited(
         parent, block = block, block[key]
     if not isinstance(node, yaml.MappingNode):
         raise QuerysetError(f"{'.'.join(at)} is {_flow(block)}, not a block of settings")
-    parent[at[-1]] = StartingPoint(block, start.complete).changed(values)
+    parent[at[-1]] = StartingPoint(block, start.complete).changed(_differing(values, start))
     changed = text
     for edit in sorted(_changes(text, node, block, parent[at[-1]]), key=lambda edit: edit.start, reverse=True):
         changed = changed[: edit.start] + edit.text + changed[edit.end :]
@@ -92,6 +92,23 @@ def edited(
     if not reads_back:
         raise QuerysetError(f"{'.'.join(at)} is written in a way that cannot be edited; write the values by hand")
     return changed
+
+
+def _differing(values: Mapping[str, JsonValue], start: StartingPoint) -> dict[str, JsonValue]:
+    """The values that are not what the settings already mean, written or by default."""
+
+    def is_default(path: str, value: JsonValue) -> bool:
+        block = path.rpartition(".")[0]
+        if f"{block}.kind" in values:
+            # Another kind of block has other defaults.
+            return False
+        try:
+            present = start.value(path)
+        except KeyError:
+            return False
+        return present == value and type(present) is type(value)
+
+    return {path: value for path, value in values.items() if not is_default(path, value)}
 
 
 def _changes(text: str, node: yaml.MappingNode, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[_Edit]:

@@ -6,6 +6,7 @@ Here a space is judged against the learner it belongs to and its values become s
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal
@@ -227,13 +228,15 @@ class StartingPoint:
         Raises:
             KeyError: there is none.
         """
-        value: Any = self.complete
-        for key in path.split("."):
-            if not isinstance(value, dict):
-                raise KeyError(path)
-            value = value[key]
-        found: JsonValue = value
-        return found
+        return _at(self.complete, path)
+
+    def as_written(self, path: str) -> JsonValue:
+        """The setting at a dotted path as a person wrote it, a block without its defaults.
+
+        Raises:
+            KeyError: it is left to its default, or there is none.
+        """
+        return _at(self.written, path)
 
     def paths(self) -> list[str]:
         """Dotted paths of all settings that are not blocks."""
@@ -242,12 +245,17 @@ class StartingPoint:
 
 def current_values(space: Mapping[str, Dimension], start: StartingPoint) -> dict[str, JsonValue] | None:
     """The values that the learner has now, by path; None where one of them is not in the space."""
-    try:
-        values = {path: start.value(path) for path in space}
-    except KeyError:
-        return None
-    inside = all(dimension.parameter(values[path]) is not None for path, dimension in space.items())
-    return values if inside else None
+    values: dict[str, JsonValue] = {}
+    for path, dimension in space.items():
+        # A choice that is a block says no more than a person would write, and stands for the same block.
+        for find in (start.value, start.as_written):
+            with suppress(KeyError):
+                if dimension.parameter(value := find(path)) is not None:
+                    values[path] = value
+                    break
+        else:
+            return None
+    return values
 
 
 def problems(space: Mapping[str, Dimension], start: StartingPoint, learner: TypeAdapter[Any]) -> list[tuple[str, str]]:
@@ -305,6 +313,16 @@ def _refusal(learner: TypeAdapter[Any], start: StartingPoint, values: Mapping[st
         fraction = any(problem["type"] == "int_type" for problem in error.errors())
         return f"{shown} is refused: {said}" + ("; add int: true" if fraction else "")
     return None
+
+
+def _at(settings: Mapping[str, Any], path: str) -> JsonValue:
+    value: Any = settings
+    for key in path.split("."):
+        if not isinstance(value, dict):
+            raise KeyError(path)
+        value = value[key]
+    found: JsonValue = value
+    return found
 
 
 def _leaves(settings: Mapping[str, Any], before: Sequence[str] = ()) -> Iterator[str]:

@@ -11,7 +11,7 @@ from PIL import Image
 from views_dagster.calendar import from_key
 from views_dagster.conflict.release import RELEASE_SCHEMA
 from views_dagster.conflict.released import (
-    complete_months,
+    RELEASED,
     located_cells,
     read_release,
     unit_names,
@@ -163,10 +163,10 @@ def test_rows_without_their_manifest_are_refused(store: TableStore) -> None:
     store.write("forecasts", rows(MONTH + 1), [MONTH + 1], {})
     with pytest.raises(MissingMonthsError, match=r"2024-02 is not complete.*is missing"):
         read_release(store, MONTH + 1)
-    assert complete_months(store) == [EARLIER]
+    assert RELEASED.complete_months(store) == [EARLIER]
     release(store, MONTH, scale=4)
     assert read_release(store, MONTH).rows.select(pl.col("mean").max()).collect().item() == 20
-    assert complete_months(store) == [EARLIER, MONTH]
+    assert RELEASED.complete_months(store) == [EARLIER, MONTH]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.storage import REVISIONS, ROW_KEYS, Storage
+from resources.storage import BEGINS, REVISIONS, ROW_KEYS, Storage
 from views_dagster import calendar
 from views_dagster.components.catalogue import HISTORY, MONTHS, WHOLE_RANGE, month_range
 from views_dagster.components.lineage import ancestry
@@ -28,9 +28,14 @@ def steady(month: int) -> list[tuple[int, float]]:
 
 
 class World:
-    """Assets `raw/numbers` and `features/sums`: a month's total over all units and months so far."""
+    """Assets `raw/numbers` and `features/sums`: a month's total over all units and months so far.
+
+    Attributes:
+        begins: the first month of both, where they are younger than the calendar.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.begins: str | None = None
         self.storage = Storage(location=str(folder))
         self.instance = dg.DagsterInstance.ephemeral()
         self.rows: Rows = steady
@@ -41,11 +46,13 @@ class World:
         return self.storage.store
 
     def assets(self) -> list[dg.AssetsDefinition]:
+        begins = {} if self.begins is None else {BEGINS: self.begins}
+
         @dg.asset(
             key=["raw", "numbers"],
             partitions_def=MONTHS,
             backfill_policy=WHOLE_RANGE,
-            metadata={ROW_KEYS: list(KEYS), REVISIONS: True},
+            metadata={ROW_KEYS: list(KEYS), REVISIONS: True, **begins},
         )
         def numbers(context: dg.AssetExecutionContext) -> pl.DataFrame:
             first, last = month_range(context)
@@ -59,12 +66,14 @@ class World:
             partitions_def=MONTHS,
             backfill_policy=WHOLE_RANGE,
             ins={"numbers": dg.AssetIn(key=["raw", "numbers"], partition_mapping=HISTORY)},
-            metadata={ROW_KEYS: ["month_id"]},
+            metadata={ROW_KEYS: ["month_id"], **begins},
         )
         def sums(context: dg.AssetExecutionContext, numbers: pl.LazyFrame) -> pl.DataFrame:
             first, last = month_range(context)
             rows = numbers.collect()
             self.seen.append(sorted(rows["month_id"].unique()))
+            if rows.is_empty():
+                return pl.DataFrame()
             totals = rows.group_by("month_id").agg(pl.col("value").sum()).sort("month_id")
             return totals.with_columns(pl.col("value").cum_sum()).filter(pl.col("month_id").is_between(first, last))
 
@@ -292,3 +301,49 @@ def test_what_was_made_from_an_older_vintage_is_refused(world: World) -> None:
     world.run(NUMBERS, "1990-01")
     with pytest.raises(MissingMonthsError, match=r"features/sums of 1990-01 was made from an older raw/numbers"):
         ancestry(world.instance, {"features/sums"}, "1990-01")
+
+
+@pytest.fixture
+def younger(world: World) -> World:
+    """A world that begins in 1990-04, whose sources give those months alone."""
+    world.begins = "1990-04"
+    world.rows = lambda month: steady(month) if month >= 124 else []
+    return world
+
+
+@pytest.mark.parametrize(("first", "last"), [("1990-01", "1990-03"), ("1990-03", None)], ids=["range", "month"])
+def test_months_before_an_asset_begins_store_nothing(younger: World, first: str, last: str | None) -> None:
+    assert younger.run(f"{NUMBERS} or {SUMS}", first, last).success
+    assert younger.seen == [[]]
+    assert not younger.store.exists("raw/numbers")
+    assert not younger.store.exists("features/sums")
+    recorded = younger.recorded("raw/numbers", "1990-03")
+    assert recorded["begins"] == "1990-04"
+    assert not {"digest", "table_version", "dagster/partition_row_count"} & recorded.keys()
+
+
+def test_of_a_range_the_months_that_there_are_get_stored(younger: World) -> None:
+    younger.run(f"{NUMBERS} or {SUMS}", "1990-01", "1990-05")
+    assert younger.store.months("raw/numbers") == younger.store.months("features/sums") == {124, 125}
+    assert younger.recorded("raw/numbers", "1990-05")["dagster/partition_row_count"] == 2
+    assert "dagster/partition_row_count" not in younger.recorded("raw/numbers", "1990-02")
+
+
+def test_a_consumer_of_the_past_gets_the_months_that_there_are(younger: World) -> None:
+    younger.run(NUMBERS, "1990-01", "1990-06")
+    younger.run(SUMS, "1990-05")
+    assert younger.seen == [[124, 125]]
+    assert younger.recorded("features/sums", "1990-05")["read"]["raw/numbers"]["months"] == "1990-04..1990-05"
+
+
+def test_months_that_never_were_are_not_missing(younger: World) -> None:
+    with pytest.raises(MissingMonthsError, match=r"raw/numbers lacks 1990-04\.\.1990-05, which") as caught:
+        younger.run(SUMS, "1990-05")
+    assert offered_command(caught.value)[1] == ["1990-04", "1990-05"]
+
+
+def test_rows_of_months_before_an_asset_begins_are_not_stored(younger: World) -> None:
+    younger.rows = steady
+    with pytest.raises(MissingMonthsError, match=r"rows of months not asked for: 1990-01\.\.1990-03"):
+        younger.run(NUMBERS, "1990-01", "1990-05")
+    assert not younger.store.exists("raw/numbers")

@@ -232,3 +232,11 @@ def test_blocks_that_nobody_wrote_are_made_of_their_kind() -> None:
 )
 def test_present_values_within_the_space(space: dict[str, Any], values: dict[str, Any] | None) -> None:
     assert current_values(space_of(space), start_of()) == values
+
+
+def test_a_block_without_its_defaults_is_the_present_one() -> None:
+    space = space_of({"own_history": {"choices": [None, {"share": 0.4}, {"months": 6}]}})
+    assert current_values(space, start_of(own_history={"share": 0.4})) == {"own_history": {"share": 0.4}}
+    assert current_values(space, start_of()) == {"own_history": None}
+    assert current_values(space, start_of(own_history={"share": 0.3})) is None
+    assert current_values(space, start_of(own_history={"share": 0.4, "months": 6})) is None
