@@ -6,8 +6,10 @@ stay readable by number. The location is a folder or an object-store URL.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -53,8 +55,9 @@ class TableStore:
 
         if not self.exists(table):
             raise MissingMonthsError(f"{table} has never been materialised")
+        kind = DeltaTable if "://" in self.location else _folder_table()
         try:
-            return DeltaTable(self.uri(table), version=version, storage_options=dict(self.options))
+            return kind(self.uri(table), version=version, storage_options=dict(self.options))
         except DeltaError as error:
             raise DamagedTableError(
                 f"the log of {self.uri(table)} cannot be read: {error}; restore it from a backup, or remove the folder "
@@ -157,6 +160,18 @@ class TableStore:
 
         _retried(write)
         return DeltaTable(self.uri(table), storage_options=dict(self.options)).version()
+
+
+@cache
+def _folder_table() -> "type[DeltaTable]":
+    """Tables in folders, whose files are called what they are: polars 2.1 takes the `%20` of a URI for four letters."""
+    from deltalake import DeltaTable
+
+    class FolderTable(DeltaTable):
+        def file_uris(self, *arguments: Any, **options: Any) -> list[str]:
+            return [unquote(uri) for uri in super().file_uris(*arguments, **options)]
+
+    return FolderTable
 
 
 def _retried(commit: Callable[[], object]) -> None:

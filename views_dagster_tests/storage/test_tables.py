@@ -19,7 +19,7 @@ NOTE = {"digest": "abc"}
 
 @pytest.fixture
 def store(tmp_path: Path) -> TableStore:
-    return TableStore(str(tmp_path / "not" / "there" / "yet"))
+    return TableStore(str(tmp_path / "not there" / "yet (1)"))
 
 
 def rows(months: Iterable[int], value: float = 1.0) -> pl.DataFrame:
