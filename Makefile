@@ -22,6 +22,8 @@ help:  ## Show this list.
 forecasts: history release  ## Make a month's forecasts from raw data: MONTH=2024-01.
 	@echo
 	@$(LOCAL) && python -m views_dagster.conflict.show $(MONTH)
+	@echo
+	-@$(LOCAL) && python -m views_dagster.precipitation.show $(MONTH)
 
 history: .venv/installed  ## Make raw data and features of every month up to MONTH.
 	@$(LOCAL) && dagster asset materialize --select 'group:raw_data or group:processed_features' \

@@ -18,8 +18,10 @@ from views_dagster import calendar
 from views_dagster.calendar import from_key
 from views_dagster.conflict.demo_readers import DemoCountries, DemoEvents
 from views_dagster.errors import SourceError
+from views_dagster.precipitation.demo_weather_readers import DemoColumns, DemoMembers, DemoRain
 from views_dagster.sources.base import RawMonths
-from views_dagster_tests.homes import Home
+from views_dagster_tests.homes import SMALL, Home, open_home, write_catalogue
+from views_dagster_tests.skies import SKY
 
 NEWEST = "1992-12"
 
@@ -150,6 +152,47 @@ def test_a_source_that_cannot_be_asked_is_a_reason_to_wait(
     found = look(small_home, "2024-03")
     assert isinstance(found, dg.SkipReason)
     assert "the server answered 500" in (found.skip_message or "")
+
+
+# Both systems.
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A catalogue of both systems, with nothing in its tables."""
+    folder = tmp_path_factory.mktemp("both")
+    return open_home(folder, write_catalogue(folder, {**SMALL, **SKY}))
+
+
+@pytest.mark.parametrize("late", [DemoColumns, DemoRain, DemoMembers])
+def test_a_month_waits_for_the_sources_of_every_system(
+    both: Home, offers: Offers, monkeypatch: pytest.MonkeyPatch, late: type[DemoColumns | DemoRain | DemoMembers]
+) -> None:
+    offers("2024-04", "2024-04")
+    for reader in (DemoColumns, DemoRain, DemoMembers):
+        month = "2024-03" if reader is late else "2024-05"
+        monkeypatch.setattr(reader, "latest_month", lambda _, month=month: from_key(month))
+    assert requested(look(both, "2024-03")) == []
+    assert requested(look(both, "2024-02")) == ["2024-03"]
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("month", {"raw_data", "processed_features", "trained_artifacts", "forecasts", "ensembles", "evaluation"}),
+        ("history", {"raw_data", "processed_features"}),
+    ],
+)
+def test_jobs_hold_every_system_and_no_search(both: Home, name: str, groups: set[str]) -> None:
+    specs = {spec.key: spec for spec in both.defs.resolve_all_asset_specs()}
+    chosen = both.defs.resolve_job_def(name).asset_layer.executable_asset_keys
+    systems = {
+        system: {specs[key].group_name for key in chosen if specs[key].tags.get("system") == system}
+        for system in ("conflict", "precipitation")
+    }
+    assert systems["precipitation"] == groups
+    assert {specs[key].group_name for key in chosen} == groups
+    assert all(specs[key].tags.get("system") or key.path == ["forecasts"] for key in chosen)
 
 
 # Notifications.

@@ -38,7 +38,9 @@ pytestmark = pytest.mark.slow
 
 def begun(home: Home, group: str | None = None) -> list[str]:
     """Tables, of all groups or one, that the newest month is not too early for."""
-    begins = {spec.key.to_user_string(): spec.metadata.get(BEGINS, FIRST_KEY) for spec in home.defs.resolve_all_asset_specs()}
+    begins = {
+        spec.key.to_user_string(): spec.metadata.get(BEGINS, FIRST_KEY) for spec in home.defs.resolve_all_asset_specs()
+    }
     return [table for table in table_names(home.defs, group) if begins[table] <= NEWEST]
 
 

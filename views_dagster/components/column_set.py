@@ -180,9 +180,7 @@ def _problems(settings: ColumnSetAttributes, readers: Mapping[str, Reader]) -> l
     if not isinstance(rain, OffersRain):
         problems.append(("rain", f"{settings.rain} is no source of rain in bands"))
     elif rain.edges != settings.edges:
-        problems.append(
-            ("edges", f"{settings.rain} has the bands {list(rain.edges)}, not {list(settings.edges)}")
-        )
+        problems.append(("edges", f"{settings.rain} has the bands {list(rain.edges)}, not {list(settings.edges)}"))
     if settings.members is not None and isinstance(readers[settings.members], OffersColumns | OffersRain):
         problems.append(("members", f"{settings.members} is no source of NWP members"))
     grids = {name: getattr(readers[name], "grid", None) for name in sorted(settings.sources)}

@@ -28,7 +28,7 @@ from views_dagster.precipitation.drift.diagnoses import DIAGNOSIS_CHECKS, Diagno
 from views_dagster.precipitation.drift.settings import DiagnosisDriftSettings
 from views_dagster.precipitation.learners.base import Diagnosis
 from views_dagster.precipitation.mix_pictures import band_mix_over_time
-from views_dagster.precipitation.pictures import animate_exceedance, exceedance_maps
+from views_dagster.precipitation.pictures import animate_exceedance, band_maps, exceedance_maps
 from views_dagster.reports.tables import image_markdown
 from views_dagster.storage.tables import TableStore
 
@@ -141,8 +141,21 @@ def _checked(
     if month not in held:
         return not_evaluated(DIAGNOSIS_CHECKS, f"not evaluated: {table} has no rows of the month")
     edges, source = entry.attributes.edges, f"features/{features}"
-    rows = store.scan(source, month, month).select("valid_time", "box_id", "fractions").collect()
-    known = rows["fractions"].drop_nulls()
+    rows = store.scan(source, month, month).select("valid_time", "box_id", "fractions", "members").collect()
+    earlier = [each for each in range(month % 12 or 12, month, 12) if each in store.months(source)]
+    same_season = store.scan(source, min(earlier, default=month), month - 1).filter(pl.col("month_id").is_in(earlier))
+    known = {
+        "observed": rows["fractions"].drop_nulls(),
+        "climatology": same_season.select("fractions").drop_nulls().collect()["fractions"],
+    }
+    references = {
+        name: fractions.list.to_array(len(edges) + 1).to_numpy().mean(axis=0)
+        for name, fractions in known.items()
+        if len(fractions)
+    }
+    members = rows["members"].drop_nulls().explode().to_numpy()
+    if len(members):
+        references["nwp"] = np.bincount(bands.band_of(members, edges), minlength=len(edges) + 1) / len(members)
     past = [each for each in range(month - settings.drift.history_months, month) if each in held]
     return check_diagnosis(
         store.scan(table, month, month).collect(),
@@ -150,7 +163,7 @@ def _checked(
         rows.select("valid_time", "box_id"),
         edges,
         [DiagnosisSummary.of(store.scan(table, each, each).collect(), each, edges) for each in past],
-        {"observed": known.list.to_array(len(edges) + 1).to_numpy()} if len(known) else {},
+        references,
         settings.drift,
     )
 
@@ -168,6 +181,9 @@ def diagnosis_metadata(name: str, month: int, columns: Columns, diagnosis: Diagn
     at = columns.valid_time == wettest
     day = np.abs(columns.valid_time - wettest) <= np.timedelta64(18, "h")
     heading = f"{title}: {str(wettest).replace('T', ' ')[:16]} UTC, the wettest time"
+    bands_then = band_maps(
+        {label: each[at] for label, each in rows.items()}, columns.box_id[at], grid, edges, title=heading
+    )
     maps = exceedance_maps(
         {label: each[at] for label, each in rows.items()}, columns.box_id[at], grid, edges, title=heading
     )
@@ -184,6 +200,7 @@ def diagnosis_metadata(name: str, month: int, columns: Columns, diagnosis: Diagn
     mean = diagnosis.fractions.mean(axis=0, dtype=np.float64)
     return {
         "map": picture(maps, f"fractions at or above each threshold, {title}"),
+        "bands": picture(bands_then, f"fractions by band, {title}"),
         "animation": dg.MetadataValue.md(image_markdown(gif, f"the wettest day, {title}", kind="gif")),
         "band_mix": picture(mix, f"share of the area by band, {title}"),
         **{

@@ -14,7 +14,7 @@ from resources.storage import BEGINS, ROW_KEYS
 from resources.tracking import Tracking
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
-from views_dagster.components.catalogue import HISTORY, MONTHS, line_of, system_folder
+from views_dagster.components.catalogue import HISTORY, MONTHS, entries, line_of, system_folder
 from views_dagster.components.checks import suite_checks
 from views_dagster.components.column_set import ColumnSet
 from views_dagster.components.compute import Compute
@@ -50,7 +50,7 @@ from views_dagster.storage.tables import TableStore
 from views_dagster.tuning.space import SweepSettings
 
 PROGRESS: Final = 10
-"""Every how many rounds of training a line of progress is logged."""
+"""Every how many rounds of training a line of progress is logged, after so many that are told one by one."""
 VALIDATION_FILE: Final = "validation.parquet"
 SCORE_KEYS: Final = ("month_id", "model", "reference", "score", "threshold", "neighbourhood")
 EXPLANATION_KEYS: Final = ("month_id", "part", "group", "variable", "lowest", "highest")
@@ -91,8 +91,9 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
         """Whether it is not retired and this deployment has its column set."""
         if self.attributes.maturity == "retired":
             return False
-        folder = system / self.room / "any"
-        return column_set_of(context, folder, self.attributes.features).is_present(context, system)
+        # One that does not exist is refused where the model is built, which knows its line.
+        features = entries(context, system, ColumnSet.room, ColumnSet).get(self.attributes.features)
+        return features is None or features.is_present(context, system)
 
     def column_set(self, context: dg.ComponentLoadContext, folder: Path) -> tuple[str, ColumnSet]:
         """The column set that it learns from."""
@@ -156,11 +157,16 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 f"{len(validation):,} validate, {len(sides.test):,} are unseen"
             )
             seed = seed_for(name, "fit", month)
+
+            def tell(at: int, score: float) -> None:
+                if at < PROGRESS or at % PROGRESS == 0:
+                    context.log.info(f"{name} round {at}: {score:.5f}")
+
             fitted = settings.learner.fit(
                 train,
                 validation,
                 seed=seed,
-                report=lambda at, score: context.log.info(f"{name} round {at}: {score:.5f}"),
+                report=tell,
             )
             said = fitted.predict(validation)
             files = save_artifact(

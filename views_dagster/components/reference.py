@@ -1,8 +1,9 @@
-"""The reference of learners in docs/models.md, from the schemas.
+"""The references of learners in docs/models.md and docs/precipitation.md, from the schemas.
 
-`python -m views_dagster.components.reference` prints it.
+`python -m views_dagster.components.reference` prints them: with the name of a component, such as DiagnosisModel, its own.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,16 +12,22 @@ from views_dagster.components.loading import KINDS_MODULE, rooms
 from views_dagster.components.scaffolding import inline
 
 Schema = Mapping[str, Any]
+LONG = 80
 
 
-def learner_reference() -> str:
-    """Markdown: what each kind of learner is, and a table of the settings of learners and of the blocks inside them."""
-    root = rooms()["models"][f"{KINDS_MODULE}.ForecastModel"].attributes_type.model_json_schema()
+def learner_reference(component: str = "ForecastModel") -> str:
+    """Markdown: what each kind of learner is, and a table of the settings of learners and of the blocks inside them.
+
+    Args:
+        component: a class of models, whose learners they are.
+    """
+    root = rooms()["models"][f"{KINDS_MODULE}.{component}"].attributes_type.model_json_schema()
     kinds = resolved(root["properties"]["learner"], root)[CHOICES]
     blocks = {kind: resolved(kinds[kind], root) for kind in sorted(kinds)}
     summaries = [
         f"- `{kind}`: " + block["description"].partition("\n\n")[0].replace("\n", " ") for kind, block in blocks.items()
     ]
+    learners = list(blocks.values())
     owners: dict[tuple[str, str, str], list[str]] = {}
     done: set[str] = set()
     while waiting := [name for name in blocks if name not in done]:
@@ -29,8 +36,10 @@ def learner_reference() -> str:
         needed = blocks[name].get("required", ())
         for setting, field in blocks[name].get("properties", {}).items():
             if "const" not in field:
-                blocks.update(_inside(setting, resolved(field, root), root))
-                default = "needed" if setting in needed else f"`{inline(field.get('default', {}))}`"
+                inside = _inside(setting, resolved(field, root), root)
+                # A learner that is part of another has the settings that it has by itself.
+                blocks.update({label: block for label, block in inside if block not in learners})
+                default = "needed" if setting in needed else _default(field)
                 owners.setdefault((setting, default, _meaning(field)), []).append(name)
     rows = [
         f"| `{setting}` | {', '.join(names)} | {default} | {meaning} |"
@@ -56,10 +65,19 @@ def _inside(setting: str, value: Schema, root: Schema) -> Iterator[tuple[str, Sc
             yield f"{tag} {setting}", library
 
 
+def _default(field: Schema) -> str:
+    """The default; of a large block its kind alone, for its settings have rows of their own."""
+    value = field.get("default", {})
+    text = inline(value)
+    if len(text) > LONG and isinstance(value, Mapping):
+        return f"`{{kind: {value['kind']}}}`" if "kind" in value else "see below"
+    return f"`{text}`"
+
+
 def _meaning(field: Schema) -> str:
     options = f"; one of {', '.join(field['enum'])}" if "enum" in field else ""
     return f"{field['description'].rstrip('.')}{options}"
 
 
 if __name__ == "__main__":
-    print(learner_reference())
+    print(learner_reference(*sys.argv[1:2]))

@@ -124,7 +124,18 @@ def _attributions(model: FittedColumnNetwork, columns: Columns, name: str) -> tu
         spread="magnitude",
     )
     wettest = int(columns.rain_mean.argmax())
-    drawn = {}
+    slopes = attributions(model, columns, "saliency")
+    drawn = {
+        "saliency": profile_plots.attribution_profiles(
+            slopes.profiles.mean(axis=1),
+            bands.names(columns.edges),
+            slopes.profile_names,
+            slopes.levels,
+            slopes.level_unit,
+            title=f"{name}: saliency, mean of {len(columns)} wet columns",
+            measure="slope of the fraction, per standard deviation",
+        )
+    }
     for label, profiles, inputs, spread in (
         (
             f"mean of {len(columns)} wet columns",

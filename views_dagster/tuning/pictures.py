@@ -218,13 +218,13 @@ def _value_axis(axis: "Axes", dimension: Dimension) -> None:
     length = max(6, 40 // len(dimension.choices))
     shown = [
         "\n".join(part if len(part) <= length else f"{part[: length - 1]}…" for part in parts)
-        for parts in _named(dimension)
+        for parts in choice_labels(dimension)
     ]
     axis.set_xticks(range(len(shown)), shown)
     axis.set_xlim(-0.5, len(shown) - 0.5)
 
 
-def _named(dimension: Choices) -> list[list[str]]:
+def choice_labels(dimension: Choices) -> list[list[str]]:
     """What to call each choice: of a block, the values that not all of the blocks have."""
     blocks = [choice for choice in dimension.choices if isinstance(choice, dict)]
     common = {

@@ -167,3 +167,17 @@ def test_what_would_not_read_back_is_refused() -> None:
     # A key without a colon has no place for a value.
     with pytest.raises(QuerysetError, match="written in a way that cannot be edited"):
         edited("attributes: {learner: {a, b: 1}}", {"a": 2}, StartingPoint({}, {}))
+
+
+def test_a_value_that_is_the_default_is_not_written(tmp_path: Path) -> None:
+    values = {"transform": "identity", "regressor.lightgbm.num_leaves": 31, "regressor.lightgbm.max_depth": 5}
+    changed = yaml.safe_load(applied(TEXT, values, tmp_path))["attributes"]["learner"]
+    assert changed["transform"] == "identity"
+    assert changed["regressor"]["lightgbm"] == {"n_estimators": 60, "learning_rate": 0.08, "max_depth": 5}
+    assert propose(TEXT, {"regressor.lightgbm.num_leaves": 31}, start_of(TEXT), file=FILE) == ""
+
+
+def test_defaults_of_another_kind_of_block_are_written(tmp_path: Path) -> None:
+    """The share that counts hold out is not for the residuals' default to say."""
+    changed = applied(TEXT, {"draws_from.kind": "counts", "draws_from.holdout": 0.6}, tmp_path)
+    assert yaml.safe_load(changed)["attributes"]["learner"]["draws_from"] == {"kind": "counts", "holdout": 0.6}

@@ -145,3 +145,11 @@ def test_a_bar_for_each_setting() -> None:
         2 * 0.34 * 90, abs=1
     )
     assert size(importance({}, title="a")) == size(importance({"x": 1.0}, title="a"))
+
+
+def test_choices_that_are_blocks_are_told_apart() -> None:
+    blocks = [{"kind": "none"}, {"kind": "weights", "power": "sqrt", "cap": 5}, {"kind": "resample", "cap": 5}]
+    assert choice_labels(Choices(choices=tuple(blocks))) == [["none"], ["weights", "sqrt", "cap 5"], ["resample", "cap 5"]]
+    same_kind = [{"kind": "lag", "months": 3}, {"kind": "lag", "months": 6}]
+    assert choice_labels(Choices(choices=tuple(same_kind))) == [["months 3"], ["months 6"]]
+    assert choice_labels(Choices(choices=(None, "ridge", 3))) == [["null"], ["ridge"], ["3"]]

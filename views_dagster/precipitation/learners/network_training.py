@@ -64,12 +64,14 @@ class Plan(BaseModel):
         "kl", description="`kl`: divergence of the observed from the predicted fractions; `rps`: ordered bands"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of a layer's outputs set to 0 while training")
-    batch_size: int = Field(512, ge=1)
+    batch_size: int = Field(512, ge=1, description="columns a step")
     learning_rate: float = Field(2e-3, gt=0, description="the highest of the schedule")
-    schedule: Schedule = "one_cycle"
+    schedule: Schedule = Field(
+        "one_cycle", description="of the learning rate: `one_cycle` climbs to it first, `cosine` falls from it"
+    )
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW, on weights and not on biases")
     clip: float = Field(1.0, gt=0, description="largest norm of a batch's gradient")
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, description="most passes over the training rows")
     patience: int = Field(5, ge=1, description="epochs without a better validation score after which training stops")
     device: Device = Field("auto", description="`auto` takes a GPU where there is one")
 
