@@ -207,9 +207,13 @@ def test_every_component_and_block_says_what_it_is(kind: str) -> None:
     assert KINDS[kind].get_description()
 
 
-def test_the_table_of_learners_in_the_docs_is_in_step_with_the_schemas() -> None:
-    text = (PROJECT_ROOT / "docs" / "models.md").read_text()
-    assert learner_reference() in text, "paste what `python -m views_dagster.components.reference` prints"
+@pytest.mark.parametrize(
+    ("file", "component"), [("models.md", "ForecastModel"), ("precipitation.md", "DiagnosisModel")]
+)
+def test_the_table_of_learners_in_the_docs_is_in_step_with_the_schemas(file: str, component: str) -> None:
+    text = (PROJECT_ROOT / "docs" / file).read_text()
+    command = f"python -m views_dagster.components.reference {component}"
+    assert learner_reference(component) in text, f"paste what `{command}` prints"
 
 
 @pytest.mark.slow

@@ -1,8 +1,7 @@
 """`DiagnosisModel`: one learner on one column set: its artifact, its fractions, its scores on unseen events."""
 
 import io
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +9,10 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage import BEGINS, ROW_KEYS
 from resources.tracking import Tracking
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
-from views_dagster.components.catalogue import HISTORY, MONTHS, entries, line_of, system_folder
-from views_dagster.components.checks import suite_checks
+from views_dagster.components.catalogue import MONTHS, entries, line_of, system_folder
 from views_dagster.components.column_set import ColumnSet
 from views_dagster.components.compute import Compute
 from views_dagster.components.diagnosis import (
@@ -27,33 +24,32 @@ from views_dagster.components.diagnosis import (
     diagnosis_metadata,
     to_frame,
 )
+from views_dagster.components.diagnosis_reports import (
+    TrainedModel,
+    evaluation_asset,
+    explanation_asset,
+    performance_checks,
+)
 from views_dagster.components.diagnosis_scaffolding import DiagnosisModelScaffolder
 from views_dagster.components.metadata import number, picture
-from views_dagster.components.model import ARTIFACT_KEYS, ARTIFACT_SCHEMA, MODEL_FOLDER, flat_settings, model_files
+from views_dagster.components.model import ARTIFACT_KEYS, ARTIFACT_SCHEMA, MODEL_FOLDER, flat_settings
 from views_dagster.components.sweep import sweep_asset
-from views_dagster.drift.results import CheckResult, not_evaluated
-from views_dagster.precipitation import explanations
-from views_dagster.precipitation.column_arrays import to_columns
-from views_dagster.precipitation.columns import Columns
 from views_dagster.precipitation.cross_validation import sweep_objective
-from views_dagster.precipitation.drift.diagnoses import PERFORMANCE_CHECKS, check_performance
 from views_dagster.precipitation.drift.settings import PerformanceDriftSettings
 from views_dagster.precipitation.learners.inputs import ranked_score
-from views_dagster.precipitation.learners.registry import AnyDiagnosisLearner, load_artifact, read_record, save_artifact
+from views_dagster.precipitation.learners.registry import AnyDiagnosisLearner, read_record, save_artifact
 from views_dagster.precipitation.mix_pictures import rebalancing_bars
 from views_dagster.precipitation.rebalancing import RebalanceReport
-from views_dagster.precipitation.report import CLIMATOLOGY, report_pictures, score_table, scored_on_test
 from views_dagster.precipitation.splits import SplitSettings, split
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
-from views_dagster.storage.tables import TableStore
 from views_dagster.tuning.space import SweepSettings
 
 PROGRESS: Final = 10
 """Every how many rounds of training a line of progress is logged, after so many that are told one by one."""
 VALIDATION_FILE: Final = "validation.parquet"
-SCORE_KEYS: Final = ("month_id", "model", "reference", "score", "threshold", "neighbourhood")
-EXPLANATION_KEYS: Final = ("month_id", "part", "group", "variable", "lowest", "highest")
+UNEXPLAINED: Final = ("climatology", "nwp")
+"""Kinds of learner that look at nothing in the column."""
 
 
 class DiagnosisModelAttributes(DiagnosisAttributes):
@@ -117,39 +113,35 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             raise CatalogueError(
                 f"{line_of(context.path, ['learner'])}: learner: it needs NWP members, and {features_name} has none"
             )
-        grid = column_set.grid(context, system)
-        begins = self.begins(context, context.path)
-        features_key = dg.AssetKey(["features", features_name])
-        keys = {
-            group: dg.AssetKey([group, name]) for group in ("artifacts", "forecasts", "evaluations", "explanations")
-        }
-        tags = {"system": system.name, "maturity": settings.maturity}
-        begin = {BEGINS: calendar.to_key(begins)}
-
-        def columns_of(features: pl.LazyFrame) -> tuple[Columns, str]:
-            rows = features.collect()
-            return to_columns(rows, column_set.attributes), digest_frame(rows, DIAGNOSIS_KEYS[:1] + DIAGNOSIS_KEYS[2:])
-
-        def too_early(context: dg.AssetExecutionContext) -> bool:
-            return calendar.from_key(context.partition_key) < begins
+        model = TrainedModel(
+            name=name,
+            learner=settings.learner,
+            split=settings.split,
+            features=features_name,
+            column_set=column_set,
+            grid=column_set.grid(context, system),
+            begins=self.begins(context, context.path),
+            tags={"system": system.name, "maturity": settings.maturity},
+            code_version=self.code_version,
+        )
 
         @dg.asset(
-            key=keys["artifacts"],
+            key=model.key("artifacts"),
             group_name="trained_artifacts",
             description=f"{settings.description}\n\nTrained on the months before; the month itself is unseen.",
             partitions_def=MONTHS,
-            ins={"features": dg.AssetIn(key=features_key, partition_mapping=HISTORY)},
-            metadata={ROW_KEYS: list(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json"), **begin},
+            ins={"features": model.inputs["features"]},
+            metadata={**model.metadata(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
             op_tags=settings.compute.op_tags(),
-            tags=tags,
+            tags=model.tags,
             kinds={"pytorch" if settings.learner.kind == "column_network" else "python"},
             code_version=self.code_version,
         )
         def artifact(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
-            if too_early(context):
-                return pl.DataFrame()
             month = calendar.from_key(context.partition_key)
-            columns, digest = columns_of(features)
+            if month < model.begins:
+                return pl.DataFrame()
+            columns, digest = model.columns(features)
             sides = split(columns, settings.split)
             train, validation = columns.take(sides.train), columns.take(sides.validation)
             context.log.info(
@@ -240,172 +232,61 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             return table
 
         @dg.asset(
-            key=keys["forecasts"],
+            key=model.key("forecasts"),
             group_name="forecasts",
             description=settings.description,
             partitions_def=MONTHS,
-            ins={"artifact": dg.AssetIn(key=keys["artifacts"]), "features": dg.AssetIn(key=features_key)},
-            metadata={ROW_KEYS: list(DIAGNOSIS_KEYS), **begin},
-            tags=tags,
+            ins={"artifact": model.inputs["artifact"], "features": dg.AssetIn(key=model.features_key)},
+            metadata=model.metadata(DIAGNOSIS_KEYS),
+            tags=model.tags,
             kinds={"python"},
             code_version=self.code_version,
         )
         def forecast(context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame) -> pl.DataFrame:
-            if too_early(context):
-                return pl.DataFrame()
             month = calendar.from_key(context.partition_key)
-            columns, _ = columns_of(features)
-            fitted = load_artifact(
-                model_files(artifact.collect()), learner=settings.learner, columns=columns, last_month=month
-            )
-            diagnosis = fitted.predict(columns)
-            context.add_output_metadata(diagnosis_metadata(name, month, columns, diagnosis, grid))
+            if month < model.begins:
+                return pl.DataFrame()
+            columns, _ = model.columns(features)
+            diagnosis = model.load(artifact, columns, month).predict(columns)
+            context.add_output_metadata(diagnosis_metadata(name, month, columns, diagnosis, model.grid))
             return to_frame(diagnosis, columns, month=month, model=name)
 
-        @dg.asset(
-            key=keys["evaluations"],
-            group_name="evaluation",
-            description=f"How well {name} did on the events of the test months, none of which it saw.",
-            partitions_def=MONTHS,
-            ins={
-                "artifact": dg.AssetIn(key=keys["artifacts"]),
-                "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
-            },
-            metadata={ROW_KEYS: list(SCORE_KEYS), **begin},
-            tags=tags,
-            kinds={"python"},
-            code_version=self.code_version,
-        )
-        def evaluation(
-            context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame
-        ) -> pl.DataFrame:
-            if too_early(context):
-                return pl.DataFrame()
-            month = calendar.from_key(context.partition_key)
-            columns, digest = columns_of(features)
-            fitted = load_artifact(
-                model_files(artifact.collect()),
-                learner=settings.learner,
-                columns=columns,
-                last_month=month,
-                inputs={features_name: digest},
-            )
-            found = scored_on_test(name, fitted, columns, split(columns, settings.split), grid)
-            if found is None:
-                context.log.warning(f"{name}: the rain of the test months is not known yet; nothing to score")
-                context.add_output_metadata({"rows": 0})
-            else:
-                pictures = report_pictures(found, name, title=f"{name} {context.partition_key}")
-                context.add_output_metadata(
-                    {
-                        **{label: picture(png, f"{label} of {name}") for label, png in pictures.items()},
-                        **{
-                            metric: number(value)
-                            for metric, value in found.metrics(name).items()
-                            if "window" not in metric
-                        },
-                    }
-                )
-            return score_table(found, month=month, model=name)
-
-        @dg.asset(
-            key=keys["explanations"],
-            group_name="explanations",
-            description=f"What {name} looks at: importance of variables and levels, filters and attributions.",
-            partitions_def=MONTHS,
-            ins={
-                "artifact": dg.AssetIn(key=keys["artifacts"]),
-                "features": dg.AssetIn(key=features_key, partition_mapping=HISTORY),
-            },
-            metadata={ROW_KEYS: list(EXPLANATION_KEYS), **begin},
-            tags=tags,
-            kinds={"python"},
-            code_version=self.code_version,
-        )
-        def explanation(
-            context: dg.AssetExecutionContext, artifact: pl.LazyFrame, features: pl.LazyFrame
-        ) -> pl.DataFrame:
-            if too_early(context):
-                return pl.DataFrame()
-            month = calendar.from_key(context.partition_key)
-            columns, _ = columns_of(features)
-            fitted = load_artifact(
-                model_files(artifact.collect()), learner=settings.learner, columns=columns, last_month=month
-            )
-            sides = split(columns, settings.split)
-            unseen = columns.take(sides.test if len(sides.test) else sides.validation)
-            explained = explanations.explain(
-                fitted, unseen, name=f"{name} {context.partition_key}", seed=seed_for(name)
-            )
-            context.add_output_metadata(
-                {
-                    **{label: picture(png, f"{label} of {name}") for label, png in explained.pictures.items()},
-                    **{label: number(value) for label, value in explained.numbers.items()},
-                }
-            )
-            return explained.table.select(pl.lit(month, pl.Int32).alias("month_id"), pl.all())
-
-        built: list[Any] = [artifact, forecast, evaluation]
-        if settings.learner.kind not in ("climatology", "nwp"):
-            built.append(explanation)
+        built = [artifact, forecast, evaluation_asset(model)]
+        if settings.learner.kind not in UNEXPLAINED:
+            built.append(explanation_asset(model))
         if settings.sweep is not None:
-            built.append(self._sweep(context, settings.sweep, features_key, column_set, begins))
+            built.append(self._sweep(context, settings.sweep, model))
         checks = [
-            diagnosis_checks(keys["forecasts"], settings, (features_name, column_set)),
-            suite_checks(
-                keys["evaluations"],
-                "performance",
-                PERFORMANCE_CHECKS,
-                partial(_performance, keys["evaluations"], settings.performance),
-                partitioned=True,
-            ),
+            diagnosis_checks(model.key("forecasts"), settings, (features_name, column_set)),
+            performance_checks(model, settings.performance),
         ]
         return dg.Definitions(assets=built, asset_checks=checks)
 
     def _sweep(
-        self,
-        context: dg.ComponentLoadContext,
-        sweep: SweepSettings,
-        features_key: dg.AssetKey,
-        column_set: ColumnSet,
-        begins: int,
+        self, context: dg.ComponentLoadContext, sweep: SweepSettings, model: TrainedModel
     ) -> dg.AssetsDefinition:
-        name, settings = context.path.name, self.attributes
-
         def arguments(features: pl.LazyFrame, month: int, folder: Path) -> Mapping[str, Any]:
             path = folder / "columns.parquet"
             features.collect().write_parquet(path)
             return {
                 "path": str(path),
-                "column_set": column_set.attributes.model_dump(mode="json", by_alias=True, exclude={"drift"}),
-                "split": settings.split.model_dump(mode="json"),
-                "seed": seed_for(name, "fit", month),
+                "column_set": model.column_set.attributes.model_dump(mode="json", by_alias=True, exclude={"drift"}),
+                "split": model.split.model_dump(mode="json"),
+                "seed": seed_for(model.name, "fit", month),
             }
 
         return sweep_asset(
-            name=name,
+            name=model.name,
             folder=context.path,
             sweep=sweep,
-            learner=settings.learner,
+            learner=model.learner,
             learners=AnyDiagnosisLearner,
-            features=features_key,
+            features=model.features_key,
             objective=f"{sweep_objective.__module__}:{sweep_objective.__name__}",
             arguments=arguments,
             measure="ranked probability score over held-out events",
-            begins=begins,
+            begins=model.begins,
         )
-
-
-def _performance(
-    key: dg.AssetKey, settings: PerformanceDriftSettings, store: TableStore, month: int
-) -> Iterable[CheckResult]:
-    table = key.to_user_string()
-    if month not in store.months(table):
-        return not_evaluated(PERFORMANCE_CHECKS, f"not evaluated: {table} has no rows of the month")
-    rows = store.scan(table, month - settings.history_months, month).filter(pl.col("score") == "rps").collect()
-    scores = rows.filter(pl.col("reference").is_null()).select("month_id", score="value")
-    reference = rows.filter(pl.col("reference") == CLIMATOLOGY).select("month_id", reference="reference_value")
-    return check_performance(scores.join(reference, on="month_id", how="left"), month, settings)
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

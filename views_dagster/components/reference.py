@@ -1,6 +1,6 @@
 """The references of learners in docs/models.md and docs/precipitation.md, from the schemas.
 
-`python -m views_dagster.components.reference` prints them: with the name of a component, such as DiagnosisModel, its own.
+`python -m views_dagster.components.reference` prints the first, with the argument `DiagnosisModel` the second.
 """
 
 import sys

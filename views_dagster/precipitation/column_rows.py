@@ -85,12 +85,14 @@ def compute(
     members: pl.LazyFrame | None,
     first: int,
     last: int,
+    grid: BoxGrid | None = None,
 ) -> tuple[pl.DataFrame, ColumnReport]:
     """The rows of months `first..last` (month ids, inclusive), one for each column, and what was done to them.
 
     Args:
         columns, rain, members: stored raw rows of the sources; of months before `first` only the newest is looked at,
             so that a lattice, levels or an ensemble that changed is noticed.
+        grid: the lattice of the boxes, which `member_means` need.
 
     Returns:
         Rows sorted by time and box: `month_id`, `valid_time`, `box_id`, `latitude`, `longitude`, one List(Float32) per
@@ -113,10 +115,12 @@ def compute(
         raise MissingMonthsError(
             f"{settings.columns} has no columns in {describe_months(absent)}; materialise it first"
         )
+    if settings.member_means and grid is None:
+        raise QuerysetError("member_means: the lattice of the boxes is not given")
     agreement = Agreement.before(first, settings, columns, members)
     frames, report = [], ColumnReport()
     for month_id in range(first, last + 1):
-        frame, done = _month(settings, columns, rain, members, month_id, agreement)
+        frame, done = _month(settings, columns, rain, members, month_id, agreement, grid)
         frames.append(frame)
         report += done
     return pl.concat(frames), report
@@ -129,6 +133,7 @@ def _month(
     members: pl.LazyFrame | None,
     month_id: int,
     agreement: Agreement,
+    grid: BoxGrid | None,
 ) -> tuple[pl.DataFrame, ColumnReport]:
     month = pl.col("month_id") == month_id
     needed = [*KEYS, *PLACE, LEVELS, *settings.source_profiles, *settings.source_fields]
@@ -148,6 +153,17 @@ def _month(
         require_distinct(said, name, month_id)
         whole = checked_members(said, name, month_id, agreement)
         frame = frame.join(whole, on=BOX, how="left", maintain_order="left")
+        if settings.member_means and grid is not None:
+            means = member_means(whole, grid, settings.member_means)
+            joined = frame.join(means, on=BOX, how="inner", maintain_order="left")
+            lost = frame.height - joined.height
+            if joined.is_empty():
+                raise SourceError(
+                    f"{name} has members of no column of {to_key(month_id)}, and member_means are made of them; read "
+                    "the source of that month again"
+                )
+            report += ColumnReport(dropped_incomplete=lost, incomplete={name: lost} if lost else {})
+            frame = joined.select(*(column for column in frame.columns if column not in AFTER), means.columns)
     return frame, report + ColumnReport(
         rows=frame.height,
         without_rain=frame["fractions"].null_count(),

@@ -132,6 +132,11 @@ def wind_names(wind: Wind | None, where: Literal["", "surface_"]) -> tuple[str, 
     return tuple(where + name for name in (WIND_NAMES if wind.keep_speed else WIND_NAMES[:2]))
 
 
+def member_mean_name(width: int) -> str:
+    """Name of the variable of the members' mean over a square that many boxes wide."""
+    return f"nwp_rain_{width}"
+
+
 class ColumnSet(BaseModel):
     """A table of columns of air on common levels, each beside the rain that fell and what an NWP ensemble said."""
 
@@ -160,6 +165,12 @@ class ColumnSet(BaseModel):
         default_factory=dict,
         description="Fields that never change, like orography, as in `profiles`; a box with two values is an error.",
     )
+    member_means: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(),
+        description="Widths in boxes, odd numbers. The rain of the NWP, the mean of its members over a square that "
+        "wide around the box, becomes a single-level variable `nwp_rain_<width>` (cube root of mm/h): what falls in a "
+        "box is often forecast for its neighbours.",
+    )
     edges: tuple[float, ...] = Field(
         default=EDGES, min_length=1, description="Lower edges in mm/h of the bands of the rain source but the first."
     )
@@ -170,6 +181,19 @@ class ColumnSet(BaseModel):
         if not edges[0] > 0 or not all(low < high for low, high in pairwise(edges)) or not np.isfinite(edges[-1]):
             raise ValueError(f"edges {list(edges)} must be positive, finite and rise")
         return edges
+
+    @field_validator("member_means")
+    @classmethod
+    def _have_a_middle(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if any(width % 2 == 0 for width in widths) or len(set(widths)) < len(widths):
+            raise ValueError(f"{list(widths)}: give odd numbers of boxes, each once")
+        return widths
+
+    @model_validator(mode="after")
+    def _members_are_there(self) -> "ColumnSet":
+        if self.member_means and self.members is None:
+            raise ValueError("member_means are of the rain of a source that `members` names; name one")
+        return self
 
     @model_validator(mode="after")
     def _names_fit(self) -> "ColumnSet":
@@ -188,8 +212,9 @@ class ColumnSet(BaseModel):
 
     @property
     def surface_names(self) -> tuple[str, ...]:
-        """Names of the single-level variables, in their order: `surface`, its wind, then `static`."""
-        return (*self.surface, *wind_names(self.surface_wind, "surface_"), *self.static)
+        """Names of the single-level variables, in their order: `surface`, its wind, `static`, then means of members."""
+        own = (*self.surface, *wind_names(self.surface_wind, "surface_"), *self.static)
+        return (*own, *map(member_mean_name, self.member_means))
 
     @property
     def source_profiles(self) -> tuple[str, ...]:

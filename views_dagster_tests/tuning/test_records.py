@@ -11,9 +11,9 @@ from PIL import Image
 
 from views_dagster.errors import ForecastError
 from views_dagster.tuning.importance import FEWEST_TRIALS, importances
-from views_dagster.tuning.pictures import history, importance, slices
+from views_dagster.tuning.pictures import choice_labels, history, importance, slices
 from views_dagster.tuning.records import TRIAL_SCHEMA, SweepResult, TrialRecord
-from views_dagster.tuning.space import SweepSettings
+from views_dagster.tuning.space import Choices, SweepSettings
 
 SPACE = SweepSettings.model_validate(
     {
@@ -149,7 +149,11 @@ def test_a_bar_for_each_setting() -> None:
 
 def test_choices_that_are_blocks_are_told_apart() -> None:
     blocks = [{"kind": "none"}, {"kind": "weights", "power": "sqrt", "cap": 5}, {"kind": "resample", "cap": 5}]
-    assert choice_labels(Choices(choices=tuple(blocks))) == [["none"], ["weights", "sqrt", "cap 5"], ["resample", "cap 5"]]
+    assert choice_labels(Choices(choices=tuple(blocks))) == [
+        ["none"],
+        ["weights", "sqrt", "cap 5"],
+        ["resample", "cap 5"],
+    ]
     same_kind = [{"kind": "lag", "months": 3}, {"kind": "lag", "months": 6}]
     assert choice_labels(Choices(choices=tuple(same_kind))) == [["months 3"], ["months 6"]]
     assert choice_labels(Choices(choices=(None, "ridge", 3))) == [["null"], ["ridge"], ["3"]]
