@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 import dagster as dg
+import polars as pl
 
 from resources.storage import Storage
 from views_dagster import calendar
@@ -86,4 +87,8 @@ def _in_words(result: CheckResult) -> str:
         ", ".join(f"{name} {short_number(value)}" for name, value in values.items())
         for values in (result.figures, result.thresholds)
     )
+    if not (result.passed or result.worst.is_empty()):
+        # The variable or unit that the worst figures are of.
+        named = result.worst.head(1).select(pl.selectors.string()).rows()
+        figures = ": ".join([*(name for row in named for name in row if name), figures])
     return f"{figures}; thresholds: {thresholds}" if thresholds else figures or result.description

@@ -101,7 +101,7 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
             _log.warning("features/%s and what learns from it are left out: %s", context.path.name, reason)
             return dg.Definitions()
         self.require_sound(context, context.path)
-        begins = self.begins(context, system)
+        begins, grid = self.begins(context, system), self.grid(context, system)
         key = dg.AssetKey(["features", context.path.name])
 
         @dg.asset(
@@ -126,7 +126,7 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
                 return pl.DataFrame()
             members = raw[settings.members] if settings.members else None
             frame, report = compute(
-                settings, raw[settings.columns], raw[settings.rain], members, max(first, begins), last
+                settings, raw[settings.columns], raw[settings.rain], members, max(first, begins), last, grid
             )
             newest = frame.filter(pl.col("month_id") == last)
             context.add_asset_metadata({"head": frame_head(newest)}, key, calendar.to_key(last))

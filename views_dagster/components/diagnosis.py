@@ -179,7 +179,9 @@ def diagnosis_metadata(name: str, month: int, columns: Columns, diagnosis: Diagn
     amount = np.bincount(of_row, weights=diagnosis.rain_mean) / np.bincount(of_row)
     wettest = times[int(amount.argmax())]
     at = columns.valid_time == wettest
-    day = np.abs(columns.valid_time - wettest) <= np.timedelta64(18, "h")
+    # A day and a half, or a fortnight where there is one time a day.
+    between = np.diff(times).min() if len(times) > 1 else np.timedelta64(1, "h")
+    day = np.abs(columns.valid_time - wettest) <= max(np.timedelta64(18, "h"), 6 * between)
     heading = f"{title}: {str(wettest).replace('T', ' ')[:16]} UTC, the wettest time"
     bands_then = band_maps(
         {label: each[at] for label, each in rows.items()}, columns.box_id[at], grid, edges, title=heading
@@ -201,7 +203,7 @@ def diagnosis_metadata(name: str, month: int, columns: Columns, diagnosis: Diagn
     return {
         "map": picture(maps, f"fractions at or above each threshold, {title}"),
         "bands": picture(bands_then, f"fractions by band, {title}"),
-        "animation": dg.MetadataValue.md(image_markdown(gif, f"the wettest day, {title}", kind="gif")),
+        "animation": dg.MetadataValue.md(image_markdown(gif, f"around the wettest time, {title}", kind="gif")),
         "band_mix": picture(mix, f"share of the area by band, {title}"),
         **{
             f"mean_fraction_{label}": number(share)

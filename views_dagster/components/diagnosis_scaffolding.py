@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from views_dagster.components.blocks import CatalogueError
+from views_dagster.components.blocks import CHOICES, CatalogueError, resolved
+from views_dagster.components.loading import KINDS_MODULE, rooms
 from views_dagster.components.scaffolding import EntryScaffolder, Parameters, Settings, chosen, neighbours, readme_of
 
 
@@ -23,8 +24,12 @@ class ColumnSetScaffolder(EntryScaffolder[ColumnSetParameters]):
     def settings(self, name: str, system: Path, given: ColumnSetParameters) -> Settings:
         """Everything of `like` but what it is for."""
         like = chosen("column set", given.like, neighbours(system, self.room))
-        shared = ("columns", "rain", "members", "levels", "profiles", "wind", "surface", "static")
-        return {"description": "What it is for."} | {key: like[key] for key in shared if like.get(key)}
+        shared = (
+            *("columns", "rain", "members", "edges", "levels"),
+            *("profiles", "wind", "surface", "surface_wind", "static"),
+        )
+        taken = {key: list(like[key]) if key == "edges" else like[key] for key in shared if like.get(key)}
+        return {"description": "What it is for."} | taken
 
 
 class DiagnosisModelParameters(Parameters):
@@ -43,6 +48,8 @@ class DiagnosisModelScaffolder(EntryScaffolder[DiagnosisModelParameters]):
         """The column set given, or the first."""
         sets = neighbours(system, "features")
         chosen("column set", given.features, sets)
+        schema = rooms()[self.room][f"{KINDS_MODULE}.DiagnosisModel"].attributes_type.model_json_schema()
+        chosen("learner", given.learner, resolved(schema["properties"]["learner"], schema)[CHOICES])
         return {
             "description": "What it is, in a sentence or two.",
             "features": given.features or next(iter(sets)),

@@ -308,7 +308,8 @@ def neighbours(system: Path, room: str) -> dict[str, Settings]:
         if not entry_problems(file, room, kinds):
             written = file.value["attributes"]
             fields = kinds[file.value["type"]].attributes_type.model_fields.items()
-            found[path.parent.name] = {name: written.get(name, field.default) for name, field in fields}
+            defaults = {name: field.get_default(call_default_factory=True) for name, field in fields}
+            found[path.parent.name] = {name: written.get(name, default) for name, default in defaults.items()}
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from typing import Final, Literal, Self
 
@@ -11,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from views_dagster.calendar import to_key
+from views_dagster.calendar import describe_months
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.box_matching import BoxPoints, points_of_boxes
 from views_dagster.precipitation.boxes import in_months, month_of_times
@@ -128,11 +129,11 @@ class ColumnFiles(WeatherFileReader):
                     domains.append(_Domain(fields, points_of_boxes(self.grid, fields[0]), positions, targets))
                 variables[name] = domains
             levels = expected[0] if expected else np.empty(0, np.float32)
-            of_variable = [_times(variables[name]) for name in (*self.profiles, *self.surface)]
-            times = of_variable[0]
-            for other in of_variable[1:]:
-                times = np.intersect1d(times, other)
-            missing = self._check_months(times, first, last, f"variables {', '.join((*self.profiles, *self.surface))}")
+            of_variable = {name: _times(variables[name]) for name in (*self.profiles, *self.surface)}
+            for name, held in of_variable.items():
+                self._check_months(held, first, last, name)
+            times = reduce(np.intersect1d, of_variable.values())
+            missing = self._check_months(times, first, last, f"{', '.join(of_variable)} together")
             box_id = self._boxes(variables)
             still = {name: _values(variables[name], box_id, None)[0, :, 0] for name in self.static}
             frames = []
@@ -141,11 +142,6 @@ class ColumnFiles(WeatherFileReader):
                 frame, dropped = self._month(
                     variables, still, levels, box_id, times[in_months(times, month_id, month_id)]
                 )
-                if frame.is_empty():
-                    raise SourceError(
-                        f"all {dropped} columns of {to_key(month_id)} have a missing value; look at the files, or set "
-                        "`gaps: keep` if levels are missing below the ground"
-                    )
                 frames.append(frame)
                 with_gaps += dropped
             read_from = provenance(
@@ -155,7 +151,7 @@ class ColumnFiles(WeatherFileReader):
             frame=pl.concat(frames, rechunk=False),
             repairs={
                 "times_missing": missing,
-                "times_incomplete": len(np.setdiff1d(np.unique(np.concatenate(of_variable)), times)),
+                "times_incomplete": len(np.setdiff1d(np.unique(np.concatenate([*of_variable.values()])), times)),
                 "values_of_older_runs": older,
                 "rows_with_gaps": with_gaps,
             },
@@ -195,16 +191,26 @@ class ColumnFiles(WeatherFileReader):
         box_id: NDArray[np.int64],
         times: NDArray[np.datetime64],
     ) -> tuple[pl.DataFrame, int]:
-        """Rows of some times, and how many were left out."""
+        """Rows of some times, and how many were left out; SourceError where all were."""
         rows = np.ones((len(times), len(box_id)), dtype=bool)
         values: dict[str, Floats] = {}
+        lacking: dict[str, int] = {}
         for name in (*self.profiles, *self.surface):
             found = _values(variables[name], box_id, times)
             known = np.isfinite(found)
-            rows &= known.any(axis=2) if self.gaps == "keep" else known.all(axis=2)
+            usable = known.any(axis=2) if self.gaps == "keep" else known.all(axis=2)
+            lacking[name] = int(rows.size - usable.sum())
+            rows &= usable
             values[name] = found
-        for field in still.values():
+        for name, field in still.items():
+            lacking[name] = int(np.isnan(field).sum()) * len(times)
             rows &= np.isfinite(field)
+        if not rows.any():
+            where = ", ".join(f"{name} in {count}" for name, count in lacking.items() if count)
+            raise SourceError(
+                f"all {rows.size} columns of {describe_months(month_of_times(times).tolist())} have a missing value: "
+                f"{where}; look at the files, or set `gaps: keep` if levels are missing below the ground"
+            )
         time, place = np.nonzero(rows)
         north, east = self.grid.centres(box_id[place])
         columns = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from views_dagster.calendar import describe_months, to_key
 from views_dagster.errors import MissingMonthsError, QuerysetError, SourceError
+from views_dagster.precipitation.boxes import BoxGrid
 from views_dagster.precipitation.column_arrays import as_lists, padded, profile
 from views_dagster.precipitation.column_sets import (
     KEYS,
@@ -26,6 +27,7 @@ from views_dagster.precipitation.column_sets import (
     WindFromDirection,
 )
 from views_dagster.precipitation.levels import Interpolated, implausible, interpolate
+from views_dagster.precipitation.member_means import member_means
 from views_dagster.precipitation.raw_checks import (
     BOX,
     Agreement,
@@ -97,7 +99,8 @@ def compute(
     Returns:
         Rows sorted by time and box: `month_id`, `valid_time`, `box_id`, `latitude`, `longitude`, one List(Float32) per
         profile on common levels, `levels` (the same in every row), one Float32 per single-level field, `fractions`,
-        `rain_mean`, `rain_max`, `missing` (null where rain is not known) and `members` (null where absent).
+        `rain_mean`, `rain_max`, `missing` (null where rain is not known), `members` (null where absent) and, with
+        `member_means`, those; rows without members are then dropped.
 
     Raises:
         MissingMonthsError: no columns in a month.
@@ -155,15 +158,15 @@ def _month(
         frame = frame.join(whole, on=BOX, how="left", maintain_order="left")
         if settings.member_means and grid is not None:
             means = member_means(whole, grid, settings.member_means)
-            joined = frame.join(means, on=BOX, how="inner", maintain_order="left")
-            lost = frame.height - joined.height
-            if joined.is_empty():
+            before = frame.height
+            frame = frame.join(means, on=BOX, how="inner", maintain_order="left")
+            lost = before - frame.height
+            if frame.is_empty():
                 raise SourceError(
                     f"{name} has members of no column of {to_key(month_id)}, and member_means are made of them; read "
                     "the source of that month again"
                 )
             report += ColumnReport(dropped_incomplete=lost, incomplete={name: lost} if lost else {})
-            frame = joined.select(*(column for column in frame.columns if column not in AFTER), means.columns)
     return frame, report + ColumnReport(
         rows=frame.height,
         without_rain=frame["fractions"].null_count(),

@@ -79,7 +79,7 @@ class WeatherFileReader(Reader, ABC):
         """How many of the valid times that the months should have are absent; SourceError where a month has none."""
         if absent := set(range(first, last + 1)) - set(month_of_times(times).tolist()):
             raise SourceError(
-                f"{what} {'has' if ' ' not in what else 'have'} no complete time in {describe_months(absent)}; fetch "
-                f"the files of these months, or set first_month if the source begins later"
+                f"there is no complete time of {what} in {describe_months(absent)}; fetch the files of these months, "
+                "or set first_month if the source begins later"
             )
         return len(np.setdiff1d(times_of_months(first, last, self._hours_between), times))

@@ -249,7 +249,7 @@ class _Period:
             f"{found} {self.settings.by}{'' if found == 1 else 's'} with observed rain in {months} can train or "
             f"validate, and {needed} are needed (test and what is within {self.settings.buffer_hours:g} hours of it "
             "set aside): take more months, lower buffer_hours or test_months, or make events shorter: raise wet_share, "
-            "lower dry_hours and dry_block_hours, or use events: {kind: blocks, hours: ...}"
+            "lower dry_hours, dry_block_hours and storm_block_hours, or use events: {kind: blocks, hours: ...}"
         )
 
 

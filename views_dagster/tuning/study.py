@@ -9,7 +9,7 @@ for, whatever is killed and however many work at once. Optuna proposes and store
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,13 +102,20 @@ class SharedStudy:
                 return claim
         return None
 
-    def reclaim(self) -> None:
-        """Let trials wait again whose process is gone: known to be, on this machine, or silent for too long."""
+    def reclaim(self, *, spared: Collection[int] = ()) -> None:
+        """Let trials wait again whose process is gone: known to be, on this machine, or silent for too long.
+
+        Args:
+            spared: child processes whose trials stay, for `count_crash` to hear of.
+        """
         from optuna.trial import TrialState
 
         silent = set(self._storage._get_stale_trial_ids(self._id))
         for frozen in self._trials(TrialState.RUNNING):
-            if frozen._trial_id in silent or is_gone(frozen.user_attrs.get(_OWNER, "")):
+            owner = frozen.user_attrs.get(_OWNER, "")
+            if any(is_child(owner, pid) for pid in spared):
+                continue
+            if frozen._trial_id in silent or is_gone(owner):
                 self._release(frozen._trial_id)
 
     def count_crash(self, pid: int, *, most: int, cause: str) -> bool:

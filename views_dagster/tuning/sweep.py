@@ -165,6 +165,7 @@ def _run_workers(
                             + "\n".join(worker.tail)
                         )
                     workers.append(_Worker(sweep, lines))
+            study.reclaim(spared=[worker.process.pid for worker in workers])
     finally:
         for worker in workers:
             worker.kill()

@@ -68,10 +68,23 @@ class Sweep(BaseModel):
         return made
 
 
-def work(study: SharedStudy, objective: Objective, *, stop_at: float | None, after_each: Callable[[], None]) -> None:
-    """Run trials until all have finished, also those of other processes, or until it is `stop_at`."""
+def work(
+    study: SharedStudy,
+    objective: Objective,
+    *,
+    stop_at: float | None,
+    after_each: Callable[[], None],
+    reclaims: bool = True,
+) -> None:
+    """Run trials until all have finished, also those of other processes, or until it is `stop_at`.
+
+    Args:
+        reclaims: whether it looks for trials whose process is gone. One of several children leaves that to its parent,
+            which counts the deaths.
+    """
     while stop_at is None or time.time() < stop_at:
-        study.reclaim()
+        if reclaims:
+            study.reclaim()
         claim = study.claim()
         if claim is not None:
             attempt(claim, objective)
@@ -116,7 +129,8 @@ def main() -> None:
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         study = sweep.open()
-        work(study, sweep.build_objective(), stop_at=sweep.stop_at, after_each=lambda: None)
+        alone = len(sys.argv) > 1
+        work(study, sweep.build_objective(), stop_at=sweep.stop_at, after_each=lambda: None, reclaims=alone)
     except PlatformError as error:
         print(error, flush=True)
         raise SystemExit(REFUSED) from error

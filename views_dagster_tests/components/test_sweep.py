@@ -13,7 +13,11 @@ from views_dagster_tests.homes import Home, open_home, table_names, write_catalo
 from views_dagster_tests.skies import AFTER, FIRST_MODEL, MONTH, SKY, TABLE, rewrite
 
 SEASON = "precipitation/models/mean_season"
-SWEEP = {"trials": 4, "seed": 3, "space": {"prior_days": {"low": 1, "high": 30}, "by": {"choices": [["month"], []]}}}
+SWEEP: Mapping[str, Any] = {
+    "trials": 4,
+    "seed": 3,
+    "space": {"prior_days": {"low": 1, "high": 30}, "by": {"choices": [["month"], []]}},
+}
 TRIALS = "sweeps/mean_season"
 Write = Callable[[Mapping[str, Any]], dg.Definitions]
 
@@ -71,6 +75,17 @@ def test_neither_the_month_nor_a_later_one_is_looked_at(swept: Home, tmp_path: P
     same = ["trial", "state", "score", "values", "reports"]
     assert trials(home).select(same).equals(trials(swept).select(same))
     assert home.metadata(TRIALS, MONTH)["study"] != swept.metadata(TRIALS, MONTH)["study"], "it is of other data"
+
+
+@pytest.mark.slow
+def test_trials_on_another_split_are_another_study(swept: Home, tmp_path: Path) -> None:
+    """Folds are drawn by the split's seed, so scores of the same settings do not compare."""
+    entry = {**SKY[SEASON], "sweep": {**SWEEP, "trials": 1}, "split": {"seed": 5}}
+    home = swept.copy(tmp_path, project=write_catalogue(tmp_path, {**SKY, SEASON: entry}))
+    home.run(f"key:{TRIALS}", MONTH)
+    assert trials(home)["values"][0] == trials(swept)["values"][0]
+    assert trials(home)["score"][0] != trials(swept)["score"][0]
+    assert home.metadata(TRIALS, MONTH)["study"] != swept.metadata(TRIALS, MONTH)["study"]
 
 
 @pytest.mark.slow

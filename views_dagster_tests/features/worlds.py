@@ -6,7 +6,7 @@ import polars as pl
 
 from views_dagster.features.compute import FeatureReport, compute
 from views_dagster.features.querysets import Queryset
-from views_dagster.sources.base import RawMonths, PanelReader
+from views_dagster.sources.base import PanelReader, RawMonths
 
 
 class Ready(PanelReader):

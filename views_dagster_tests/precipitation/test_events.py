@@ -48,6 +48,19 @@ def test_long_dry_stretches_are_cut_and_gaps_end_events():
     assert find_events(gap, Storms(dry_hours=6)).names == ("2020-01-01T01:00", "2020-01-01T21:00")
 
 
+def test_long_storms_are_cut():
+    events = find_events(rainy_columns(np.ones(10)), Storms(storm_block_hours=4))
+    assert events_of_times(None, events) == [0] * 4 + [1] * 4 + [2] * 2
+    assert events.wet.all()
+
+
+def test_a_dry_day_ends_a_storm_where_there_is_one_time_a_day():
+    columns = rainy_columns([1, 1, 0, 1, 0, 0, 0, 0, 1], step=24)
+    events = find_events(columns, Storms())
+    assert events_of_times(None, events) == [0, 0, 1, 2, 3, 3, 3, 4, 5]
+    assert events.wet.tolist() == [True, False, True, False, False, True]
+
+
 def test_blocks_hold_the_intervals_that_end_in_them():
     events = find_events(rainy_columns(np.zeros(14)), Blocks(kind="blocks", hours=6))
     assert events_of_times(None, events) == [0] * 6 + [1] * 6 + [2] * 2

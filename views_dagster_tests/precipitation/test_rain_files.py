@@ -218,7 +218,7 @@ def test_hours_that_are_missing_are_counted(tmp_path: Path) -> None:
     rows = read_hourly(tmp_path, data.isel(time=np.r_[0:100, 112:744]))
     assert rows.repairs["times_missing"] == 12
     assert rows.frame.height == 732 * 2
-    with pytest.raises(SourceError, match="no complete time in 2001-02"):
+    with pytest.raises(SourceError, match="no complete time of variable rain in 2001-02"):
         RainFiles.model_validate(
             {"grid": HOURLY_GRID, "interval": "1h", "rain": {"files": str(tmp_path / "rain.nc"), "variable": "rain"}}
         ).read(JANUARY, FEBRUARY)

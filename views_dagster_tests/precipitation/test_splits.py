@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from views_dagster.errors import PanelError
 from views_dagster.precipitation.bands import exceedance
+from views_dagster.precipitation.events import Storms
 from views_dagster.precipitation.splits import SplitRecord, SplitSettings, folds, split
 from views_dagster_tests.precipitation.event_worlds import rainy_columns, showers
 
@@ -255,7 +256,8 @@ def test_too_few_events_say_what_to_do():
         split(one_month, SplitSettings())
     dry_start = rainy_columns(np.r_[np.zeros(24), np.ones(24 * 40)], start="2020-01-30T01")
     with pytest.raises(PanelError, match=r"1 event with observed rain in 2020-01 can train .* 2 are needed"):
-        split(dry_start, SplitSettings(buffer_hours=0))
+        split(dry_start, SplitSettings(events=Storms(storm_block_hours=2400), buffer_hours=0))
+    assert len(split(dry_start, SplitSettings(buffer_hours=0)).record.events) == 5
     columns = world(1)
     with pytest.raises(PanelError, match=r"2 months with .* 2020-01..2020-02 .* and 3 are needed"):
         folds(columns, SplitSettings(by="month", buffer_hours=0), 3)

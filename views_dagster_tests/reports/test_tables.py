@@ -4,7 +4,7 @@ import base64
 
 import polars as pl
 
-from views_dagster.reports.tables import markdown_columns, markdown_table, image_markdown
+from views_dagster.reports.tables import image_markdown, markdown_columns, markdown_table
 
 
 def test_a_table_by_hand() -> None:

@@ -23,6 +23,7 @@ from views_dagster.precipitation.learners.boosting import Boosted
 from views_dagster.precipitation.learners.box_mean import BoxMean
 from views_dagster.precipitation.learners.climatology import Climatology
 from views_dagster.precipitation.learners.column_network import ColumnNetwork
+from views_dagster.precipitation.learners.extended_logistic import ExtendedLogistic
 from views_dagster.precipitation.learners.hurdle import Hurdle
 from views_dagster.precipitation.learners.inputs import Inputs
 from views_dagster.precipitation.learners.logistic import Logistic
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 AnyDiagnosisLearner = Annotated[
-    Climatology | Nwp | CalibratedNwp | Logistic | Boosted | Hurdle | BoxMean | ColumnNetwork,
+    Climatology | Nwp | CalibratedNwp | Logistic | ExtendedLogistic | Boosted | Hurdle | BoxMean | ColumnNetwork,
     Field(discriminator="kind"),
 ]
 
@@ -46,6 +47,7 @@ FORMAT: Final = 1
 _ALWAYS: Final = ("numpy",)
 _LIBRARIES: Final = {
     "logistic": ("scipy",),
+    "extended_logistic": ("scipy",),
     "calibrated_nwp": ("scipy",),
     "boosted": ("lightgbm",),
     "box_mean": ("scipy",),

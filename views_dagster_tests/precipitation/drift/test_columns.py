@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from views_dagster.drift.results import CheckResult
+from views_dagster.precipitation.columns import Columns
 from views_dagster.precipitation.drift.columns import COLUMN_CHECKS, check_columns, stability_index
 from views_dagster.precipitation.drift.selftest import BOXES, HISTORY, LEVELS, MONTH, good_columns
 from views_dagster.precipitation.drift.settings import ColumnDriftSettings
@@ -99,6 +100,29 @@ def test_an_all_dry_month_is_a_warning_alone() -> None:
     none = np.zeros_like(TRUTH.rain_mean)
     month = ColumnSummary.of(replace(TRUTH, fractions=dry, rain_mean=none, rain_max=none), MONTH)
     assert failed(check_columns(month, SUMMARIES)) == {"wet_share": "warning"}
+
+
+def hidden(columns: Columns, share: float) -> Columns:
+    """The columns with the rain of the first share of the rows unknown."""
+    unknown = np.arange(len(columns)) < share * len(columns)
+    rain = {name: getattr(columns, name).copy() for name in ("fractions", "rain_mean", "rain_max")}
+    for values in rain.values():
+        values[unknown] = np.nan
+    return replace(columns, **rain)
+
+
+def test_rain_that_is_not_known_yet_is_a_warning_and_a_feed_that_loses_most_of_it_an_error() -> None:
+    months = {share: ColumnSummary.of(hidden(TRUTH, share), MONTH) for share in (0.0, 0.9, 1.0)}
+    found = {share: failed(check_columns(month, SUMMARIES)) for share, month in months.items()}
+    assert found[0.0] == {}
+    assert found[0.9]["rain_missing"] == "error"
+    assert found[1.0] == {"rain_missing": "warning"}
+
+
+def test_a_month_without_known_rain_does_not_make_gaps_usual() -> None:
+    unknown = ColumnSummary.of(hidden(good_columns(MONTH - 1), 1.0), MONTH - 1)
+    most = ColumnSummary.of(hidden(TRUTH, 0.9), MONTH)
+    assert failed(check_columns(most, [*SUMMARIES[:-1], unknown]))["rain_missing"] == "error"
 
 
 def test_negative_rain_is_an_error() -> None:

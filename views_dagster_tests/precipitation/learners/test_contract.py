@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "calibrated_nwp": {"kind": "calibrated_nwp"},
     "logistic": {"kind": "logistic"},
     "logistic_rebalanced": {"kind": "logistic", "predictors": {"profiles": "layers"}, "rebalance": RESAMPLE},
+    "extended_logistic": {"kind": "extended_logistic"},
     "boosted": {"kind": "boosted", "lightgbm": TREES},
     "boosted_weighted": {"kind": "boosted", "lightgbm": {**TREES, "subsample": 0.5}, "rebalance": {"kind": "weights"}},
     "boosted_with_members": {"kind": "boosted", "lightgbm": TREES, "predictors": {"members": True}},
