@@ -49,7 +49,7 @@ class ColumnFiles(WeatherFileReader):
     """Columns from NetCDF, Zarr or GRIB files whose grid is the lattice of boxes."""
 
     kind: Literal["column_files"] = "column_files"
-    level: LevelSettings
+    level: LevelSettings = Field(description="The dimension of levels in the files, and its unit.")
     profiles: Mapping[str, FileVariable] = Field(
         min_length=1, description="`{name in the table: variable with levels}`."
     )

@@ -34,7 +34,11 @@ def _by_own_name(value: object) -> object:
     return {name: name for name in value}
 
 
-Fields = Annotated[dict[FieldName, str], BeforeValidator(_by_own_name)]
+Fields = Annotated[
+    dict[FieldName, str],
+    # The schema must allow the list too: `dg check yaml` looks at nothing else.
+    BeforeValidator(_by_own_name, json_schema_input_type=dict[FieldName, str] | list[FieldName]),
+]
 """`{name here: name in the source}`, or a list of names that stay as they are."""
 
 

@@ -80,7 +80,7 @@ def work(
 
     Args:
         reclaims: whether it looks for trials whose process is gone. One of several children leaves that to its parent,
-            which counts the deaths.
+            which counts how often they die.
     """
     while stop_at is None or time.time() < stop_at:
         if reclaims:
