@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 LOCAL := source $(BIN)/activate && source resources/local.env
 
-.PHONY: forecasts history release test check dev bench lock clean help
+.PHONY: month forecasts history release test check dev bench lock clean help
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -13,23 +13,28 @@ help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/installed: requirements.lock pyproject.toml
-	@echo "Setting up .venv (once, a few minutes) ..."
+	@echo "Setting up .venv (once, some minutes) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@set -o pipefail; $(BIN)/pip install --progress-bar off --disable-pip-version-check --requirement requirements.lock \
+	  | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-100
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-forecasts: history release  ## Make a month's forecasts from raw data: MONTH=2024-01.
+month:
+	@[[ "$(MONTH)" =~ ^(199|20[0-9])[0-9]-(0[1-9]|1[0-2])$$ ]] \
+	  || { echo "MONTH=$(MONTH) is no month from 1990-01 on; write it as YYYY-MM, for example MONTH=2024-01"; exit 2; }
+
+forecasts: month history release  ## Make a month's forecasts from raw data: MONTH=2024-01.
 	@echo
 	@$(LOCAL) && python -m views_dagster.conflict.show $(MONTH)
 	@echo
 	-@$(LOCAL) && python -m views_dagster.precipitation.show $(MONTH)
 
-history: .venv/installed  ## Make raw data and features of every month up to MONTH.
+history: month .venv/installed  ## Make raw data and features of every month up to MONTH.
 	@$(LOCAL) && dagster asset materialize --select 'group:raw_data or group:processed_features' \
 	  --partition-range 1990-01...$(MONTH)
 
-release: .venv/installed  ## Train, forecast and release MONTH; its history must be there.
+release: month .venv/installed  ## Train, forecast and release MONTH; its history must be there.
 	@$(LOCAL) && dagster asset materialize \
 	  --select 'group:trained_artifacts or group:forecasts or group:ensembles' --partition $(MONTH)
 

@@ -115,11 +115,12 @@ def evaluation_asset(model: TrainedModel) -> dg.AssetsDefinition:
             context.add_output_metadata({"rows": 0})
         else:
             pictures = report_pictures(found, model.name, title=f"{model.name} {context.partition_key}")
-            scores = found.metrics(model.name).items()
+            scores = {name: value for name, value in found.metrics(model.name).items() if "window" not in name}
+            context.log.info(f"{model.name}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
             context.add_output_metadata(
                 {
                     **{label: picture(png, f"{label} of {model.name}") for label, png in pictures.items()},
-                    **{metric: number(value) for metric, value in scores if "window" not in metric},
+                    **{name: number(value) for name, value in scores.items()},
                 }
             )
         return score_table(found, month=month, model=model.name)

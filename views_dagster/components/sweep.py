@@ -128,6 +128,14 @@ def sweep_asset(
         best = result.best
         path = "/".join(folder.parts[-4:]) + "/defs.yaml"
         change = propose((folder / "defs.yaml").read_text(), best.values, start, file=path)
+        context.log.info(
+            f"best of {len(result.trials)} trials: {best.score:.6g} with {best.values}; "
+            + (
+                f"to take it over, save this and run patch -p1 on it:\n{change}"
+                if change
+                else "the settings as they are"
+            )
+        )
         shown = {"history": pictures.history(result, measure=measure, title=study)}
         shown["slices"] = pictures.slices(result, sweep.space, measure=measure, title=study)
         if shares := importances(result, sweep.space):

@@ -133,7 +133,7 @@ class DiagnosisDriftSettings(_History):
     sum_tolerance: Positive = Field(1e-5, description="how far from 1 the fractions of a stored row may sum")
     rain_mean_error: Positive = Field(200.0, description="highest box mean, mm/h")
     band_mix_warning: Positive = Field(
-        0.35,
+        0.4,
         description="Cohen's h between the share of area said to be at or above an edge and that of a reference "
         "(climatology, NWP) for the same boxes and times",
     )
