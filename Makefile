@@ -16,7 +16,7 @@ help:  ## Show this list.
 	@echo "Setting up .venv (once, some minutes) ..."
 	@$(PYTHON) -m venv .venv
 	@set -o pipefail; $(BIN)/pip install --progress-bar off --disable-pip-version-check --requirement requirements.lock \
-	  | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-100
+	  | awk '/^(Collecting|Installing|Successfully)/ {print substr($$0, 1, 100); fflush()}'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 

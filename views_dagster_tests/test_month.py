@@ -184,6 +184,8 @@ def test_data_and_features_made_again_are_the_same(undisturbed: Home) -> None:
     assert undisturbed.digests() == before
     for table in table_names(undisturbed.defs, "raw_data"):
         recorded = undisturbed.metadata(table, NEWEST)
+        if BEGINS in recorded:
+            continue  # A source that begins later has no rows to compare.
         assert [recorded[f"rows_{what}"] for what in ("added", "dropped", "revised")] == [0, 0, 0]
 
 
