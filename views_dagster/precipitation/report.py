@@ -83,7 +83,8 @@ def score_table(found: Evaluation | None, *, month: int, model: str) -> pl.DataF
 
     The first row, `rows`, is how many rows were scored; it stands alone where the rain is not known.
     """
-    rows = 0.0 if found is None else float(found.pooled.filter(pl.col("model") == model)["rows"].max() or 0)  # type: ignore[arg-type]
+    mine = None if found is None else found.pooled.filter(pl.col("model") == model)
+    rows = 0.0 if mine is None else float(mine.select(pl.col("rows").max()).item())
     first = pl.DataFrame({"month_id": [month], "model": [model], "score": ["rows"], "value": [rows]})
     parts = [first]
     if found is not None:

@@ -191,7 +191,7 @@ def event_strip(
     models = _models(rows, models)
     figure, axes = panels(1, 1, title, panel=(5.6, 0.5 + 0.42 * len(models)), left=1.7, legend=0, headed=False)
     axis = axes[0, 0]
-    largest = max(int(rows["rows"].max() or 1), 1)  # type: ignore[arg-type]
+    largest = max(int(rows.select(pl.col("rows").max()).item() or 1), 1)
     for at, model in enumerate(models):
         mine = rows.filter(pl.col("model") == model).sort("event")
         values = mine["value"].to_numpy()
