@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -24,6 +24,7 @@ from views_dagster.conflict.demo_readers import DemoCountries, DemoEvents, DemoY
 from views_dagster.conflict.ucdp_api import UcdpApi
 from views_dagster.conflict.ucdp_files import UcdpFiles
 from views_dagster.errors import MissingMonthsError
+from views_dagster.names import nearest
 from views_dagster.precipitation.column_files import ColumnFiles
 from views_dagster.precipitation.demo_weather_readers import DemoColumns, DemoMembers, DemoRain
 from views_dagster.precipitation.rain_files import MemberFiles, RainFiles
@@ -132,8 +133,46 @@ def system_folder(context: dg.ComponentLoadContext) -> Path:
 
 def entries(context: dg.ComponentLoadContext, system: Path, room: str, kind: type[Entry]) -> dict[str, Entry]:
     """All entries of one room of a system, by name."""
-    folders = sorted(path.parent for path in (system / room).glob("*/defs.yaml"))
-    return {folder.name: context.load_component(folder, kind) for folder in folders}
+    # Every entry asks for its neighbours; what a tree has loaded is kept with the tree, which is made anew to reload.
+    rooms: dict[tuple[Path, str], dict[str, Entry]] = vars(context.component_tree).setdefault("_rooms", {})
+    if (system, room) not in rooms:
+        folders = sorted(path.parent for path in (system / room).glob("*/defs.yaml"))
+        rooms[system, room] = {folder.name: context.load_component(folder, kind) for folder in folders}
+    return rooms[system, room]
+
+
+def named_members(
+    folder: Path,
+    members: Sequence[str],
+    models: Mapping[str, Entry],
+    objection: Callable[[Entry], str | None] = lambda model: None,
+) -> dict[str, Entry]:
+    """The models that an ensemble's `members` name, in that order.
+
+    Args:
+        folder: the ensemble's own.
+        objection: what else speaks against a model, if anything does.
+
+    Raises:
+        CatalogueError: all members that are unknown, retired, named twice or objected to, with their lines.
+    """
+    usable = {name: model for name, model in models.items() if model.attributes.maturity != "retired"}
+    problems = []
+    for number, member in enumerate(members):
+        problem = None
+        if member in members[:number]:
+            problem = f"{member} is named twice"
+        elif member not in models:
+            problem = f"there is no model {member}{nearest(member, usable)}"
+        elif member not in usable:
+            problem = f"{member} is retired; take it out"
+        elif said := objection(models[member]):
+            problem = f"{member} {said}"
+        if problem is not None:
+            problems.append(f"{line_of(folder, ['members', number])}: members: {problem}")
+    if problems:
+        raise CatalogueError("\n".join(problems))
+    return {member: models[member] for member in members}
 
 
 def entry_file(path: Path) -> YamlFile:

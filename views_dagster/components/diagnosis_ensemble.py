@@ -12,7 +12,7 @@ from pydantic import Field
 from resources.storage import BEGINS, ROW_KEYS
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
-from views_dagster.components.catalogue import MONTHS, line_of, system_folder
+from views_dagster.components.catalogue import MONTHS, line_of, named_members, system_folder
 from views_dagster.components.column_set import ColumnSet
 from views_dagster.components.diagnosis import (
     DIAGNOSIS_KEYS,
@@ -28,7 +28,6 @@ from views_dagster.components.diagnosis_model import VALIDATION_FILE
 from views_dagster.components.diagnosis_scaffolding import DiagnosisEnsembleScaffolder
 from views_dagster.components.forecasting import ENSEMBLES, MODELS
 from views_dagster.errors import ForecastError
-from views_dagster.names import nearest
 from views_dagster.precipitation.column_arrays import to_columns
 from views_dagster.precipitation.ensembles import AnyPool
 from views_dagster.reports.tables import markdown_table
@@ -139,20 +138,7 @@ class DiagnosisEnsemble(DiagnosisEntry[DiagnosisEnsembleAttributes]):
     def _members(self, context: dg.ComponentLoadContext, folder: Path) -> dict[str, DiagnosisEntry[Any]]:
         """The models by name, all of one column set; `folder` is the ensemble's own."""
         settings, system = self.attributes, folder.parents[1]
-        models = diagnosis_entries(context, system, MODELS)
-        usable = {name: model for name, model in models.items() if model.attributes.maturity != "retired"}
-        problems = []
-        for number, member in enumerate(settings.members):
-            place = f"{line_of(folder, ['members', number])}: members"
-            if member in settings.members[:number]:
-                problems.append(f"{place}: {member} is named twice")
-            elif member in models and member not in usable:
-                problems.append(f"{place}: {member} is retired; take it out")
-            elif member not in models:
-                problems.append(f"{place}: there is no model {member}{nearest(member, usable)}")
-        if problems:
-            raise CatalogueError("\n".join(problems))
-        members = {member: models[member] for member in settings.members}
+        members = named_members(folder, settings.members, diagnosis_entries(context, system, MODELS))
         if not settings.method.needs_validation:
             try:
                 settings.method.weigh(list(members))

@@ -14,6 +14,7 @@ from views_dagster.components.catalogue import (
     HISTORY,
     MONTHS,
     line_of,
+    named_members,
     system_folder,
 )
 from views_dagster.components.forecast_assets import (
@@ -38,7 +39,6 @@ from views_dagster.ensembles.methods import AnyMethod
 from views_dagster.errors import ForecastError
 from views_dagster.evaluation.backtest import from_bytes
 from views_dagster.forecasts import Forecast
-from views_dagster.names import nearest
 from views_dagster.panel import KEYS
 from views_dagster.reports.tables import markdown_table
 from views_dagster.seeds import seed_for
@@ -135,25 +135,17 @@ class Ensemble(ForecastEntry[EnsembleAttributes]):
     def _members(self, context: dg.ComponentLoadContext, folder: Path) -> dict[str, ForecastEntry[Any]]:
         """The models by name, all of one target and level; `folder` is the ensemble's own."""
         settings, system = self.attributes, folder.parents[1]
+
+        def objection(model: ForecastEntry[Any]) -> str | None:
+            if not settings.method.needs_backtests or isinstance(model, ForecastModel):
+                return None
+            return (
+                "is made elsewhere and has no backtests, which the method "
+                f"{settings.method.kind} needs; take it out, or use another method"
+            )
+
         models = forecast_entries(context, system, MODELS)
-        usable = {name: model for name, model in models.items() if model.attributes.maturity != "retired"}
-        problems = []
-        for number, member in enumerate(settings.members):
-            place = f"{line_of(folder, ['members', number])}: members"
-            if member in settings.members[:number]:
-                problems.append(f"{place}: {member} is named twice")
-            elif member in models and member not in usable:
-                problems.append(f"{place}: {member} is retired; take it out")
-            elif member not in models:
-                problems.append(f"{place}: there is no model {member}{nearest(member, usable)}")
-            elif settings.method.needs_backtests and not isinstance(models[member], ForecastModel):
-                problems.append(
-                    f"{place}: {member} is made elsewhere and has no backtests, which the method "
-                    f"{settings.method.kind} needs; take it out, or use another method"
-                )
-        if problems:
-            raise CatalogueError("\n".join(problems))
-        members = {member: models[member] for member in settings.members}
+        members = named_members(folder, settings.members, models, objection)
         if not settings.method.needs_backtests:
             try:
                 settings.method.weigh(list(members), {})

@@ -3,7 +3,7 @@
 `python -m views_dagster.components.reference` prints the first, with the argument `DiagnosisModel` the second.
 """
 
-import sys
+import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -80,4 +80,6 @@ def _meaning(field: Schema) -> str:
 
 
 if __name__ == "__main__":
-    print(learner_reference(*sys.argv[1:2]))
+    parser = argparse.ArgumentParser(description="Print the reference of learners that docs/ hold.")
+    parser.add_argument("component", nargs="?", default="ForecastModel", choices=["ForecastModel", "DiagnosisModel"])
+    print(learner_reference(parser.parse_args().component))

@@ -32,6 +32,7 @@ from views_dagster.reports.terminal import (
     newest_release,
     release_parser,
     tables_location,
+    write_files,
 )
 from views_dagster.storage.tables import TableStore
 
@@ -51,11 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.map is not None:
             options.map.write_bytes(release_map(release, store, options.model))
             print(f"{options.map}: {_mapped(release, options.model)} of the release of {_key(release)}")
-        for path, write in ((options.csv, pl.LazyFrame.sink_csv), (options.parquet, pl.LazyFrame.sink_parquet)):
-            if path is not None:
-                write(export(release, store, options.level, options.model), path)
-                print(f"{path}: {contents['rows'].sum():,} rows of the release of {_key(release)}")
-        if options.csv is None and options.parquet is None and options.map is None:
+        rows = export(release, store, options.level, options.model)
+        if not write_files(options, rows, release.month_id) and options.map is None:
             print(describe(release, store, contents, options.model, options.count))
     except (PlatformError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -149,8 +147,9 @@ def describe(release: Release, store: TableStore, contents: pl.DataFrame, model:
         part = contents.filter(pl.col("level") == level)
         units = {COUNTRY_LEVEL: "countries", CELL_LEVEL: "cells"}.get(level, "units")
         models = part["model"].unique(maintain_order=True).to_list()
+        kinds = "model" if len(models) == 1 else "models and ensembles"
         lines += [
-            f"  {level}: {part['rows'].sum():,} rows: {len(models)} models and ensembles, "
+            f"  {level}: {part['rows'].sum():,} rows: {len(models)} {kinds}, "
             f"{max(part['units']):,} {units}, {max(part['months'])} months ahead",
             f"      {', '.join(models)}",
         ]

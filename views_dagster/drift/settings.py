@@ -27,7 +27,25 @@ class Thresholds(BaseModel):
         return self
 
 
-class InputDriftSettings(Thresholds):
+class HistorySettings(Thresholds):
+    """Settings of checks against earlier months."""
+
+    history_months: int = Field(ge=1, description="how many months before the tested one are its history")
+    min_history_months: int = Field(
+        ge=1, description="with fewer months of history, checks against history pass with a note"
+    )
+
+    @model_validator(mode="after")
+    def _history_suffices(self) -> Self:
+        if self.min_history_months > self.history_months:
+            raise ValueError(
+                f"min_history_months is {self.min_history_months}, more than history_months, {self.history_months}: "
+                "no check against history would ever run"
+            )
+        return self
+
+
+class InputDriftSettings(HistorySettings):
     """Thresholds of the input checks.
 
     Errors: structure, infinite_values. Warnings: new_units, zeros, zeros_by_unit, kl_divergence, ks_distance.
@@ -155,15 +173,6 @@ class InputDriftSettings(Thresholds):
         "before them moves by nature (a decay since an event): up to a quarter more than usual is no news, and its "
         "divergence is not tested",
     )
-
-    @model_validator(mode="after")
-    def _history_suffices(self) -> Self:
-        if self.min_history_months > self.history_months:
-            raise ValueError(
-                f"min_history_months is {self.min_history_months}, more than history_months, {self.history_months}: "
-                "no check against history would ever run"
-            )
-        return self
 
 
 class OutputValiditySettings(BaseModel):

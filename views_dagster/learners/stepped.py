@@ -6,14 +6,16 @@ What is fitted for a step, and how it becomes draws, belongs to the learners bui
 import io
 import os
 from abc import abstractmethod
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from views_dagster.calendar import to_key
 from views_dagster.errors import ArtifactError, PanelError
@@ -59,14 +61,21 @@ class SteppedLearner(Learner):
     trained_steps: tuple[int, ...] | None = Field(
         default=None,
         min_length=1,
-        description="steps that get models of their own, ascending; the others borrow that of the nearest, of two "
-        "equally near ones the earlier; null: all",
+        description="steps that get models of their own, ascending; between two of them quantiles are interpolated, "
+        "beyond them the nearest one's hold; null: all",
     )
     balance: Balance | None = Field(default=None, description="hold the mean of the draws to the level observed")
     own_history: OwnHistory | None = Field(default=None, description="mix in the unit's own last months")
     workers: int | None = Field(
         default=None, ge=1, exclude=True, description="steps trained at once; default one a core; changes no result"
     )
+
+    @field_validator("trained_steps")
+    @classmethod
+    def _ascending(cls, steps: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if steps is not None and (steps[0] < 1 or any(second <= first for first, second in pairwise(steps))):
+            raise ValueError(f"trained_steps {list(steps)} are not ascending from 1 on")
+        return steps
 
     @abstractmethod
     def blocks(self) -> Mapping[str, Block]:
@@ -106,16 +115,27 @@ class SteppedLearner(Learner):
     def needed_columns(self) -> tuple[str, ...]:
         return self.sampling.near
 
-    def lender(self, step: int) -> int:
-        """The step whose model forecasts `step`."""
-        return step if self.trained_steps is None else min(self.trained_steps, key=lambda own: (abs(own - step), own))
+    def shares(self, step: int) -> dict[int, float]:
+        """The trained steps that `step` is forecast by, with the share of each: the one before it and the one after.
 
-    def lenders(self, steps: Sequence[int]) -> tuple[int, ...]:
+        Quantiles are averaged, as in vincentization (Ratcliff 1979), so that a forecast runs smoothly over steps.
+        """
+        own = self.trained_steps
+        if own is None or step in own:
+            return {step: 1.0}
+        after = bisect(own, step)
+        if after in (0, len(own)):
+            return {own[min(after, len(own) - 1)]: 1.0}
+        first, second = own[after - 1], own[after]
+        share = (step - first) / (second - first)
+        return {first: 1 - share, second: share}
+
+    def to_train(self, steps: Sequence[int]) -> tuple[int, ...]:
         """The steps to train so that all of `steps` are forecast, ascending."""
-        return tuple(sorted({self.lender(step) for step in steps}))
+        return tuple(sorted({trained for step in steps for trained in self.shares(step)}))
 
     def train(self, panel: Panel, *, steps: Sequence[int], seed: int) -> tuple[FittedStep, ...]:
-        """One fitted step for each of `self.lenders(steps)`.
+        """One fitted step for each of `self.to_train(steps)`.
 
         Raises:
             PanelError: a feature or target that is not finite, or too little history for a step.
@@ -123,7 +143,7 @@ class SteppedLearner(Learner):
         from threadpoolctl import threadpool_limits
 
         check_history(panel)
-        steps = self.lenders(steps)
+        steps = self.to_train(steps)
         needed = max(self.needed_months(step) for step in steps)
         if len(panel.months) < needed:
             raise PanelError(
@@ -190,7 +210,7 @@ class SteppedModel(FittedModel):
         self.feature_names = tuple(feature_names)
         self.steps = tuple(steps)
         self.origin = origin
-        self.trained_steps = learner.lenders(self.steps)
+        self.trained_steps = learner.to_train(self.steps)
 
     @classmethod
     def trained(cls, learner: SteppedLearner, panel: Panel, *, steps: Sequence[int], seed: int) -> Self:
@@ -204,16 +224,18 @@ class SteppedModel(FittedModel):
         current = panel.current
         anchors = self.learner.anchors(panel)
         anchor = np.zeros(len(current)) if anchors is None else anchors[-1, current]
-        margins = np.empty((len(current), len(self.steps), draws), dtype=np.float32)
+        margins = np.zeros((len(current), len(self.steps), draws), dtype=np.float32)
         own = 0 if self.learner.own_history is None else round(self.learner.own_history.share * draws)
         margins[:, :, draws - own :] = self._own_draws(panel, own, seed=seed)[:, None, :]
+        shares = [self.learner.shares(step) for step in self.steps]
         for step, part in zip(self.trained_steps, self.parts, strict=True):
             levels = self._slices(len(current), draws - own, seed=seed_for(seed, "slices", step))
             learnt = self.learner.quantiles(part, panel.features[-1, current], anchor, levels)
             if BALANCE in part.tables:
                 learnt *= part.tables[BALANCE][0]
-            borrowers = [position for position, other in enumerate(self.steps) if self.learner.lender(other) == step]
-            margins[:, borrowers, : draws - own] = learnt[:, None, :]
+            for position, of_step in enumerate(shares):
+                if step in of_step:
+                    margins[:, position, : draws - own] += of_step[step] * learnt
         return Forecast(
             origin=panel.origin,
             units=panel.units[current],
@@ -261,7 +283,7 @@ class SteppedModel(FittedModel):
             learner = cls.learner_type.model_validate(about.learner)
             blocks = learner.blocks()
             tables = {name: np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False) for name in about.tables}
-            trained = zip(learner.lenders(about.steps), about.estimators, strict=True)
+            trained = zip(learner.to_train(about.steps), about.estimators, strict=True)
             parts = [
                 FittedStep(
                     {name: blocks[_prefix(name)].read(files[_estimator_file(step, name, blocks)]) for name in names},

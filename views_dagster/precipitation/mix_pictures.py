@@ -40,7 +40,7 @@ def rebalancing_bars(
             share = amounts / amounts.sum()
             bars = axis.bar(np.arange(len(names)) + (at - 0.5) * 0.4, share, 0.38, color=(GREY, _AFTER)[at])
             axis.bar_label(bars, [_percent(value) for value in share], fontsize=7, color=INK, padding=1)
-        axis.set_title(heading, fontsize=10, color=INK)
+        axis.set_title(heading, y=1, fontsize=10, color=INK)
         axis.set_xticks(range(len(names)), names)
         axis.set_xlabel("band, mm/h", fontsize=9, color=INK)
         axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
@@ -81,7 +81,7 @@ def band_mix_over_time(
         )
         mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
         axis.stackplot(drawn_at, np.insert(mean[1:], gaps, np.nan, axis=1), colors=colours, linewidth=0)
-        axis.set_title(heading, loc="left", fontsize=10, color=INK)
+        axis.set_title(heading, loc="left", y=1, fontsize=10, color=INK)
         axis.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.patches import Patch

@@ -145,7 +145,7 @@ def _panels(
             axis.tick_params(labelleft=column == 0, labelbottom=row == rows - 1)
             axis.tick_params(left=column == 0, bottom=row == rows - 1)
             if row == 0:
-                axis.set_title(heading, fontsize=10, color=INK, pad=5)
+                axis.set_title(heading, fontsize=10, color=INK, pad=5, y=1)
             if column == 0 and label:
                 axis.set_ylabel(label, fontsize=10, fontweight="bold", color=INK, labelpad=6)
             panels[-1].append(axis)

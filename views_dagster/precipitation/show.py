@@ -20,6 +20,7 @@ from views_dagster.reports.terminal import (
     newest_release,
     release_parser,
     tables_location,
+    write_files,
 )
 from views_dagster.storage.tables import TableStore
 
@@ -39,12 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.model is not None and options.model not in release.models:
             unknown = f"{options.model}{nearest(options.model, release.models)}"
             raise MissingMonthsError(f"the release of {key} has no {unknown}")
-        for path, write in ((options.csv, pl.LazyFrame.sink_csv), (options.parquet, pl.LazyFrame.sink_parquet)):
-            if path is not None:
-                rows = export(release, options.model)
-                write(rows, path)
-                print(f"{path}: {rows.select(pl.len()).collect().item():,} rows of the release of {key}")
-        if options.csv is None and options.parquet is None:
+        if not write_files(options, export(release, options.model), release.month_id):
             print(describe(release, store, options.model or release.leading, options.count))
     except (PlatformError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

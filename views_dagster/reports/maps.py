@@ -113,7 +113,9 @@ def draw_maps(layers: Sequence[Layer], units: Ids, parents: Ids, *, title: str =
             look = {"edgecolor": colour, "linewidth": _points(1), "antialiased": False, "snap": True}
             # Not `add_patch`, which walks along every edge to find limits that are set already.
             axis.add_artist(PathPatch(path, fill=False, transform=axis.transData, **look))
-        axis.set_title(layer.title, loc="left", fontsize=_points(17), fontweight="bold", color=_INK, pad=_points(9))
+        axis.set_title(
+            layer.title, loc="left", fontsize=_points(17), fontweight="bold", color=_INK, pad=_points(9), y=1
+        )
         if layer.note:
             paper = {"facecolor": "white", "edgecolor": _GREY, "linewidth": _points(1)}
             axis.text(

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
 from views_dagster import calendar
 from views_dagster.errors import MissingMonthsError
 from views_dagster.storage.manifests import ReleasedTable
@@ -39,6 +41,18 @@ def listing(store: TableStore, released: ReleasedTable) -> str:
     lines = [f"{calendar.to_key(month)}" for month in complete]
     lines += [f"{calendar.to_key(month)}  not complete, make it again" for month in partial]
     return "\n".join(lines) or f"there is no release in {store.location}"
+
+
+def write_files(options: argparse.Namespace, rows: pl.LazyFrame, month_id: int) -> bool:
+    """Write the release's rows to the files that `--csv` and `--parquet` name, and say so; whether there were any."""
+    files: list[Path] = [path for path in (options.csv, options.parquet) if path is not None]
+    if options.csv is not None:
+        rows.sink_csv(options.csv)
+    if options.parquet is not None:
+        rows.sink_parquet(options.parquet)
+    for path in files:
+        print(f"{path}: {rows.select(pl.len()).collect().item():,} rows of the release of {calendar.to_key(month_id)}")
+    return bool(files)
 
 
 def aligned(head: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:

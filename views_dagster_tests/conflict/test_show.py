@@ -209,7 +209,7 @@ def test_both_levels_are_shown(cells: TableStore, capsys: pytest.CaptureFixture[
     assert main(["2024-01"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "  cm: 52 rows: 2 models and ensembles, 2 countries, 13 months ahead" in lines
-    assert "  pgm: 39 rows: 1 models and ensembles, 3 cells, 13 months ahead" in lines
+    assert "  pgm: 39 rows: 1 model, 3 cells, 13 months ahead" in lines
     shown = [line.split() for line in lines if line.startswith(("  Mali", "  30"))]
     assert shown == [
         ["Mali", "5", "60", "25%", "50%"],

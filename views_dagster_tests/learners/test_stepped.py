@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
@@ -118,23 +118,35 @@ def test_quantiles_cannot_be_balanced() -> None:
         StepShift.model_validate({"regressor": TREES, "balance": {}, "draws_from": {"kind": "quantiles"}})
 
 
-def test_steps_borrow_the_nearest_model() -> None:
+def test_steps_lie_between_the_trained_ones() -> None:
     learner = StepShift.model_validate({"regressor": TREES, "trained_steps": [1, 4, 12]})
-    assert [learner.lender(step) for step in (1, 2, 3, 4, 8, 9, 12, 36)] == [1, 1, 4, 4, 4, 12, 12, 12]
+    assert learner.shares(1) == {1: 1.0}
+    assert learner.shares(2) == pytest.approx({1: 2 / 3, 4: 1 / 3})
+    assert learner.shares(10) == pytest.approx({4: 0.25, 12: 0.75})
+    assert learner.shares(36) == {12: 1.0}
+    assert StepShift.model_validate({"regressor": TREES, "trained_steps": [4]}).shares(1) == {4: 1.0}
     panel = rare()
     model = fitted(learner, panel, (1, 2, 3, 9))
     assert model.trained_steps == (1, 4, 12)
     forecast = model.predict(panel, draws=20, seed=1)
     assert_array_equal(forecast.steps, [1, 2, 3, 9])
     draws = np.sort(forecast.draws, axis=2)
-    assert_array_equal(draws[:, 0], draws[:, 1])
-    assert (draws[:, 1] != draws[:, 2]).any()
+    ends = fitted(StepShift.model_validate({"regressor": TREES}), panel, (1, 4)).predict(panel, draws=20, seed=1)
+    first, fourth = np.sort(ends.draws, axis=2).swapaxes(0, 1)
+    assert_array_equal(draws[:, 0], first)
+    assert_allclose(draws[:, 1], 2 / 3 * first + 1 / 3 * fourth, rtol=1e-5, atol=1e-6)
     files = model.to_files()
     assert {name for name in files if name.startswith("step")} == {
         f"step-{step:02d}-level.lightgbm.txt" for step in (1, 4, 12)
     }
     again = type(model).from_files(files).predict(panel, draws=20, seed=1)
     assert again.draws.tobytes() == forecast.draws.tobytes()
+
+
+@pytest.mark.parametrize("steps", [[4, 1], [1, 1, 6], [0, 3]])
+def test_trained_steps_are_ascending(steps: list[int]) -> None:
+    with pytest.raises(ValidationError, match="not ascending from 1 on"):
+        StepShift.model_validate({"regressor": TREES, "trained_steps": steps})
 
 
 def test_columns_that_the_settings_name_are_said() -> None:

@@ -4,11 +4,11 @@ A check with two thresholds warns beyond the first and is an error beyond the se
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from views_dagster.drift.settings import Positive, Share, Thresholds
+from views_dagster.drift.settings import HistorySettings, Positive, Share
 
 Bounds = tuple[float, float]
 
@@ -41,8 +41,8 @@ beyond, from interpolation), K, m/s, hPa (vertical velocity Pa/s), m."""
 MonthsOfHistory = Annotated[int, Field(ge=1)]
 
 
-class _History(Thresholds):
-    """Settings of checks against earlier months."""
+class _History(HistorySettings):
+    """A year of history at the least: with less, every season is news."""
 
     history_months: MonthsOfHistory = Field(24, description="how many months before the tested one are its history")
     min_history_months: MonthsOfHistory = Field(
@@ -50,15 +50,6 @@ class _History(Thresholds):
         description="with fewer months of history, checks of distributions pass with a note: with less than a year "
         "every season is news",
     )
-
-    @model_validator(mode="after")
-    def _history_suffices(self) -> Self:
-        if self.min_history_months > self.history_months:
-            raise ValueError(
-                f"min_history_months is {self.min_history_months}, more than history_months, {self.history_months}: "
-                "no check against history would ever run"
-            )
-        return self
 
 
 class ColumnDriftSettings(_History):

@@ -185,21 +185,24 @@ def reproducible(device: str) -> Iterator[Workers]:
 
     import torch
 
-    if device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    gpu = device == "cuda"
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    # No memory is read before it is written here; filling it first would cost a twentieth of the time.
-    memory.fill_uninitialized_memory = False
+    if gpu:
+        # On a CPU the operations used here are deterministic anyhow, and the switch imports torch's compiler: 2 s.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        # No memory is read before it is written here; filling it first would cost a twentieth of the time.
+        memory.fill_uninitialized_memory = False
     torch.set_num_threads(1)
-    cores = 1 if device == "cuda" else len(os.sched_getaffinity(0))
+    cores = 1 if gpu else len(os.sched_getaffinity(0))
     try:
         with ThreadPoolExecutor(cores) as pool:
             yield Workers(pool if cores > 1 else None)
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        if gpu:
+            torch.use_deterministic_algorithms(before[0])
         memory.fill_uninitialized_memory = filled
         torch.set_num_threads(before[1])
 

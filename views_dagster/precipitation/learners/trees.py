@@ -79,7 +79,7 @@ def grow(
     parameters |= {
         "objective": objective,
         "metric": "None",
-        "bin_construct_sample_cnt": 50_000,
+        "bin_construct_sample_cnt": 20_000,
         "force_row_wise": True,
         "deterministic": True,
         "num_threads": 1,
