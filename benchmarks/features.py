@@ -20,7 +20,7 @@ from views_dagster.calendar import FIRST_MONTH
 from views_dagster.features.compute import compute
 from views_dagster.features.querysets import Queryset, parse_step
 from views_dagster.features.registry import Neighbours
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import PanelReader, RawMonths
 
 CHAINS = (
     ["replace_na(0)"],
@@ -45,7 +45,7 @@ CHAINS = (
 )
 
 
-class Events(Reader):
+class Events(PanelReader):
     """Raw rows that are a panel already."""
 
     def columns(self, level: str) -> frozenset[str]:

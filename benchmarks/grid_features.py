@@ -28,7 +28,7 @@ from views_dagster.features.compute import compute
 from views_dagster.features.lattice import Cells, Lattice
 from views_dagster.features.querysets import Queryset, parse_step
 from views_dagster.geography import gid_of
-from views_dagster.sources.base import RawMonths, Reader
+from views_dagster.sources.base import PanelReader, RawMonths
 
 Z = "replace_na(0)"
 CHAINS = (
@@ -59,7 +59,7 @@ CHAINS = (
 )
 
 
-class Table(Reader):
+class Table(PanelReader):
     """Raw rows that are a panel already."""
 
     names: tuple[str, ...]

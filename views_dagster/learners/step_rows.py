@@ -54,6 +54,11 @@ class Sampling(BaseModel):
             tiers[around & (tiers == QUIET)] = NEAR
         return tiers
 
+    def at_least(self, share: float) -> "Sampling":
+        """The sampling that uses at least this share of any quiet rows; all of them from 1 on."""
+        share = min(share, 1.0)
+        return self.model_copy(update={"share": max(self.share, share), "near_share": max(self.near_share, share)})
+
     def shares(self) -> NDArray[np.float64]:
         """(3,) probability that a row of each tier is used."""
         return np.array([1.0, self.near_share, self.share])

@@ -30,7 +30,8 @@ from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
 MODEL_FILE: Final = "model.json"
-ALL_ROWS: Final = 1_000_000
+LEVEL_ROWS: Final = 100_000
+"""About so many rows tell the level of a step where there are more."""
 
 
 class OwnHistory(BaseModel):
@@ -180,8 +181,9 @@ class SteppedLearner(Learner):
         seed: int,
     ) -> FittedStep:
         """The step with the table `BALANCE`; `own` are the flattened means of each unit's own months."""
-        # On few rows, the sample that the step was fitted on would flatter it: its level is that of all rows then.
-        kept, weight = (rows, np.ones(1)) if len(rows) <= ALL_ROWS else rows.thinned(self.sampling, seed=seed)
+        # Not the sample that the step was fitted on, which would flatter it.
+        sampling = self.sampling.at_least(LEVEL_ROWS / max(len(rows), 1))
+        kept, weight = rows.thinned(sampling, seed=seed_for(seed, "level"))
         learnt = float((weight * self.means(fitted, features[kept.rows], kept.anchor)).sum())
         observed = float(rows.outcome.sum(dtype=np.float64))
         if self.own_history is None or own is None:
