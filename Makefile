@@ -48,7 +48,8 @@ dev: .venv/installed  ## Open the Dagster UI on http://127.0.0.1:3000.
 	@$(LOCAL) && dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 bench: .venv/installed  ## Print the figures behind every promise about speed and memory.
-	@$(LOCAL) && for script in benchmarks/*.py; do echo "== $$script"; python $$script; done
+	@$(LOCAL) && for script in benchmarks/[a-z]*.py; do \
+	  echo "== $$script"; python -m benchmarks.$$(basename $$script .py) || exit; done
 
 lock: .venv/installed  ## Pin every dependency again after a change in pyproject.toml.
 	@$(BIN)/pip install --quiet uv && $(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev \

@@ -1,8 +1,8 @@
 """How fast a month of fine rain becomes fractions of boxes, beside the time of reading its file, and in what memory.
 
-    python benchmarks/coarsening.py                         hourly 1 km rain of 30 days, 1000 x 1000 x 720, NetCDF
-    python benchmarks/coarsening.py --format zarr --grid projected
-    python benchmarks/coarsening.py --pixels 500 --hours 240 --compression 0
+    python -m benchmarks.coarsening                         hourly 1 km rain of 30 days, 1000 x 1000 x 720, NetCDF
+    python -m benchmarks.coarsening --format zarr --grid projected
+    python -m benchmarks.coarsening --pixels 500 --hours 240 --compression 0
 
 The rain is invented: showers on a few per cent of pixels, as on radar composites. The file is written below the folder
 given by --folder, and read by the reader that a deployment uses, to boxes of about 20 km. Prints the seconds of reading
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -70,10 +70,8 @@ def write(path: Path, pixels: int, hours: int, grid: str, kind: str, compression
         return
     frame.to_netcdf(path, engine="netcdf4")
     with netCDF4.Dataset(path, "a") as file:
-        rain = file.createVariable(
-            "rain", "f4", ("time", *sides), zlib=compression > 0, complevel=compression or 1, chunksizes=chunks,
-            fill_value=np.float32(np.nan),
-        )  # fmt: skip
+        packed: dict[str, Any] = {"zlib": True, "complevel": compression} if compression else {}
+        rain = file.createVariable("rain", "f4", ("time", *sides), chunksizes=chunks, fill_value=float("nan"), **packed)
         rain.setncatts({"units": "mm h-1"} | ({"coordinates": "latitude longitude"} if grid == "projected" else {}))
         for start in range(0, hours, DAY):
             rain[start : start + DAY] = np.roll(sample, start * 7, axis=1)[: hours - start]

@@ -1,7 +1,7 @@
 """What 735,000 columns of 33 levels x 5 variables cost before a model sees them, and how much memory each step takes.
 
-    python benchmarks/columns.py              735,000 columns over 7 months
-    python benchmarks/columns.py --columns 100000
+    python -m benchmarks.columns              735,000 columns over 7 months
+    python -m benchmarks.columns --columns 100000
 
 Times the column set (interpolation to common levels, wind, rain and members joined) for the whole range, the
 interpolation alone from levels of each row's own, the table as arrays, and the split and folds of it. Each part runs in

@@ -1,7 +1,7 @@
 """What the suites cost, how often the input suite cries wolf on real data, and what it catches there.
 
-    python benchmarks/drift.py                         seconds and memory for country-months and grid-months
-    python benchmarks/drift.py ../shared/data/conflict [STEP]   then also false alarms and detection on real panels
+    python -m benchmarks.drift                         seconds and memory for country-months and grid-months
+    python -m benchmarks.drift ../shared/data/conflict [STEP]   then also false alarms and detection on real panels
 
 The real panels are the event counts as a raw table, the yearly covariates as raw tables, and features made of both.
 False alarms: share of the months 2005-01..2023-12 (every STEP-th, 1 where not given) in which a check fires. Detection:

@@ -1,7 +1,7 @@
 """How fast querysets are: each transform alone, and a whole queryset, on a grid of units and months.
 
-    python benchmarks/features.py            13,110 units x 436 months, the size of a grid-month system
-    python benchmarks/features.py 200 436    the size of a country-month system
+    python -m benchmarks.features            13,110 units x 436 months, the size of a grid-month system
+    python -m benchmarks.features 200 436    the size of a country-month system
 
 Prints wall seconds (best of three) for each transform on one column with 10 % unknown, then seconds and peak memory for
 thirty columns with neighbours.
@@ -77,7 +77,7 @@ def queryset() -> Queryset:
     def column(name: str, *transforms: str) -> dict[str, Any]:
         return {"from": f"events.{name}", "transforms": ["replace_na(0)", *transforms]}
 
-    columns = {}
+    columns: dict[str, dict[str, Any]] = {}
     for name in "abc":
         columns |= {
             f"ln_{name}": column(name, "ln"),

@@ -1,9 +1,9 @@
 """How fast querysets of grid cells are, and how their cost grows with cells and months.
 
-    python benchmarks/grid_features.py                        13,110 cells x 436 months, 5.7 M rows
-    python benchmarks/grid_features.py --plot cost.png        and a plot of the cost at four sizes
-    python benchmarks/grid_features.py --cells 64818 --months 409
-    python benchmarks/grid_features.py --transforms           only each transform alone
+    python -m benchmarks.grid_features                        13,110 cells x 436 months, 5.7 M rows
+    python -m benchmarks.grid_features --plot cost.png        and a plot of the cost at four sizes
+    python -m benchmarks.grid_features --cells 64818 --months 409
+    python -m benchmarks.grid_features --transforms           only each transform alone
 
 Events are sparse and clustered, like those of a grid-month system: about 60,000 cell-months. Prints seconds for each
 transform alone on one column (wall, best of three, and CPU), for a queryset of thirty columns over the whole history
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks import plot_growth
 from views_dagster.calendar import FIRST_MONTH
 from views_dagster.features.compute import compute
 from views_dagster.features.lattice import Cells, Lattice
@@ -220,7 +221,10 @@ def transforms_alone(world: World) -> None:
 def whole_queryset(world: World, *, append: bool = True) -> float:
     """Seconds for the queryset over all months."""
     chosen = queryset()
-    run = lambda first: compute(chosen, SOURCES, world.raw, first, world.last)  # noqa: E731
+
+    def run(first: int) -> object:
+        return compute(chosen, SOURCES, world.raw, first, world.last)
+
     wall, cpu = timed(lambda: run(FIRST_MONTH))
     rows = len(world.gid) * world.months
     print(
@@ -239,24 +243,8 @@ def growth(sizes: list[tuple[int, int]], plot: Path | None) -> None:
     seconds = [whole_queryset(World.of(cells, months), append=False) for cells, months in sizes]
     slope = np.polyfit(np.log(rows), np.log(seconds), 1)[0]
     print(f"seconds grow with rows to the power {slope:.2f}")
-    if plot is None:
-        return
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.loglog(rows, seconds, "o-", label=f"measured, slope {slope:.2f}")
-    axes.loglog(rows, [seconds[0] * size / rows[0] for size in rows], "--", color="grey", label="slope 1")
-    for (cells, months), x, y in zip(sizes, rows, seconds, strict=True):
-        axes.annotate(f"{cells:,} x {months}", (x, y), xytext=(6, -10), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="cells x months", ylabel="seconds", title="A queryset of 30 columns")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.15)
-    axes.legend()
-    figure.savefig(plot, dpi=120)
-    print(f"plot: {plot}")
+    if plot is not None:
+        plot_growth(plot, "A queryset of 30 columns", "wall", sizes, seconds, float(slope))
 
 
 def beside_views(rows: int = 30, columns: int = 40, months: int = 24) -> None:

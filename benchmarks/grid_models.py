@@ -17,12 +17,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from benchmarks import plot_growth
 from views_dagster.calendar import FIRST_MONTH, STEPS
 from views_dagster.geography import COLUMNS, Raster
 from views_dagster.learners.dependence import joint_draws
@@ -147,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", action="store_true", help="the sizes of Africa and the Middle East")
     parser.add_argument("--world", action="store_true", help="all land cells, alone")
+    parser.add_argument("--plot", type=Path, help="save a plot of the processor time of the sizes here")
     parser.add_argument("--one", nargs=2, type=int, metavar=("CELLS", "MONTHS"), help="one size, as JSON")
     chosen = parser.parse_args()
     if chosen.one:
@@ -174,6 +177,10 @@ def main() -> None:
         f"{last['rows_of_steps']:.1f}, joint order of draws {last['joint']:.1f}, of {last['processor']:.1f}"
     )
     if len(results) > 1:
+        if chosen.plot:
+            sizes = [(int(result["cells"]), int(result["months"])) for result in results]
+            seconds = [result["processor"] for result in results]
+            plot_growth(chosen.plot, "A hurdle of 36 steps", "processor", sizes, seconds, slope(results, "processor"))
         print(f"cost ~ rows^x: processor {slope(results, 'processor'):.2f}, peak memory {slope(results, 'peak'):.2f}")
 
 

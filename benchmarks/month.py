@@ -1,6 +1,6 @@
 """How long the platform takes: from command to first step, the history of raw data and features, and a whole month.
 
-Run `python benchmarks/month.py [--sources FILE]` in the environment of `resources/local.env`. It works in a temporary
+Run `python -m benchmarks.month [--sources FILE]` in the environment of `resources/local.env`. It works in a temporary
 folder, on the demo world or on the sources that FILE names. Bars on 2 idle cores: 5 s, 60 s and 180 s.
 """
 

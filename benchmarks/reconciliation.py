@@ -1,6 +1,6 @@
 """Reconciliation of cells to countries: seconds and gigabytes at full scale, beside views-frames' reconciler.
 
-`python benchmarks/reconciliation.py` prints a table; the domain is Africa and the Middle East, 13,110 cells, 36 steps.
+`python -m benchmarks.reconciliation` prints a table; the domain is Africa and the Middle East, 13,110 cells, 36 steps.
 Each figure is the fastest of several runs in this process, on arrays that are in memory. views-frames (dev extra) is
 left out where it is not installed; `differs by` is the largest relative difference between its answer and ours where
 its own is finite, `not finite` the number of its values that are not.
