@@ -69,7 +69,7 @@ class DiagnosisModelAttributes(DiagnosisAttributes):
         default_factory=PerformanceDriftSettings, description="Thresholds of the checks of each month's score."
     )
     sweep: SweepSettings | None = Field(default=None, description="A search for better hyperparameters.")
-    compute: Compute = Field(default_factory=Compute, description="What the training step needs.")
+    compute: Compute = Field(default_factory=Compute, exclude=True, description="What the training step needs.")
 
 
 @dg.scaffold_with(DiagnosisModelScaffolder)
@@ -132,11 +132,14 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             partitions_def=MONTHS,
             ins={"features": model.inputs["features"]},
             metadata={**model.metadata(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
-            op_tags=settings.compute.op_tags(),
             tags=model.tags,
             kinds={"pytorch" if settings.learner.kind == "column_network" else "python"},
             code_version=self.code_version,
+            op_tags=settings.compute.op_tags(),
+            pool=settings.compute.pool,
+            retry_policy=settings.compute.retry_policy,
         )
+        @settings.compute.retrying
         def artifact(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
             month = calendar.from_key(context.partition_key)
             if month < model.begins:
