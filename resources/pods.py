@@ -17,7 +17,7 @@ from dagster._core.executor.step_delegating import (
     StepHandler,
     StepHandlerContext,
 )
-from dagster_k8s import k8s_job_executor
+from dagster_k8s import K8sRunLauncher, k8s_job_executor
 from dagster_k8s.client import DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError
 from dagster_k8s.executor import K8sStepHandler
 from kubernetes.client.rest import ApiException
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dagster._core.execution.plan.state import KnownExecutionState
     from dagster_shared.error import SerializableErrorInfo
 
+HEALTH_SECONDS: Final = 20
+"""Time between two looks at the pods that run."""
 LOST_POD_RETRIES: Final = 2
 """How often a step without retries of its own starts again after its pod was lost."""
 LOST_POD_DELAY: Final = 10
@@ -139,6 +141,12 @@ class PodExecutor(StepDelegatingExecutor):
 
 
 def _create(init_context: dg.InitExecutorContext) -> PodExecutor:
+    launcher = init_context.instance.run_launcher
+    if not isinstance(launcher, K8sRunLauncher):
+        raise PlatformError(
+            "VIEWS_EXECUTOR=kubernetes needs K8sRunLauncher of dagster_k8s as run_launcher in dagster.yaml, not "
+            f"{type(launcher).__name__}: pods of steps take their image and environment from it. Or set in_process"
+        )
     made = cast(StepDelegatingExecutor, cast(Any, k8s_job_executor).executor_creation_fn(init_context))
     return PodExecutor(
         PodHandler(cast(K8sStepHandler, made._step_handler)),
@@ -146,6 +154,7 @@ def _create(init_context: dg.InitExecutorContext) -> PodExecutor:
         max_concurrent=made._max_concurrent,
         tag_concurrency_limits=made._tag_concurrency_limits,
         should_verify_step=True,
+        check_step_health_interval_seconds=HEALTH_SECONDS,
         step_dependency_config=made.step_dependency_config,
     )
 

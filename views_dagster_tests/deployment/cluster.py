@@ -16,6 +16,7 @@ import yaml
 from views_dagster_tests.homes import ROOT
 
 NAMESPACE = "views"
+IMAGE = "registry.example.org/views:1"
 POLL_SECONDS = 0.005
 JOBS, PODS, EVENTS = kmock.resource("batch/v1/jobs"), kmock.resource("v1/pods"), kmock.resource("v1/events")
 INHERITED = ("HOME", "LANG", "PYTHONPATH", "TMPDIR")
@@ -56,7 +57,7 @@ class Cluster:
         folder: holds the kubeconfig and the logs of pods.
         fates: of the first pods of a step, by its key; later ones run undisturbed.
         jobs: manifests by name, as they were created.
-        commands: what each pod ran, by the name of its Job.
+        pods: by the name of their Job.
     """
 
     folder: Path
@@ -91,7 +92,7 @@ class Cluster:
             api[kmock.action.LIST, PODS] << self._list_pods
             api[kmock.action.LIST, EVENTS] << {"items": []}
             api[kmock.action.FETCH, PODS, kmock.subresource("log")] << self._log
-            self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(str(server.url))))
+            write_kubeconfig(self.kubeconfig, str(server.url))
             self._started.set()
             running: dict[str, asyncio.Task[None]] = {}
             while not self._over.is_set():
@@ -125,6 +126,10 @@ class Cluster:
             status["conditions"] = [
                 {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": fate.message}
             ]
+            if (limit := self.jobs[name]["spec"].get("activeDeadlineSeconds")) is not None:
+                await asyncio.sleep(limit)
+                late = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
+                job.patch({"status": {"active": 0, "failed": 1, "conditions": [late]}})
             return
         (container,) = template["spec"]["containers"]
         status["phase"] = "Running"
@@ -181,8 +186,9 @@ class Cluster:
         return b"".join(lines[-int(request.params.get("tailLines", len(lines)) or 1) :])
 
 
-def _kubeconfig(url: str) -> dict[str, Any]:
-    return {
+def write_kubeconfig(path: Path, url: str) -> None:
+    """Tell clients where a server is."""
+    settings = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "here",
@@ -190,3 +196,37 @@ def _kubeconfig(url: str) -> dict[str, Any]:
         "users": [{"name": "tester", "user": {"token": "none"}}],
         "contexts": [{"name": "here", "context": {"cluster": "here", "user": "tester", "namespace": NAMESPACE}}],
     }
+    path.write_text(yaml.safe_dump(settings))
+
+
+def deployment(folder: Path, kubeconfig: Path, **variables: str) -> dict[str, str]:
+    """Write the dagster.yaml of a deployment whose runs and steps are pods; returns the environment of its processes."""
+    home = folder / "dagster"
+    home.mkdir()
+    variables = {
+        "VIEWS_HOME": str(folder),
+        "VIEWS_EXECUTOR": "kubernetes",
+        "VIEWS_MAX_STEPS": "2",
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **variables,
+    }
+    launcher = {
+        "service_account_name": "runs",
+        "instance_config_map": "instance",
+        "dagster_home": str(home),
+        "job_image": IMAGE,
+        "job_namespace": NAMESPACE,
+        "load_incluster_config": False,
+        "kubeconfig_file": str(kubeconfig),
+        "env_vars": [f"{name}={value}" for name, value in variables.items()],
+    }
+    settings = {
+        "telemetry": {"enabled": False},
+        "python_logs": {"python_log_level": "INFO"},
+        "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": launcher},
+        # Without a daemon, a queue would keep the run.
+        "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
+    }
+    (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    return {**os.environ, **variables, "DAGSTER_HOME": str(home)}

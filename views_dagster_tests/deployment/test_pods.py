@@ -1,7 +1,6 @@
 """A run on an emulated cluster, launched by K8sRunLauncher, each step a pod: real processes on real storage."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,15 +13,13 @@ import dagster as dg
 import kubernetes
 import kubernetes_validate
 import pytest
-import yaml
 
 from views_dagster.calendar import from_key
-from views_dagster_tests.deployment.cluster import NAMESPACE, Cluster, KilledWhen, NeverRuns
+from views_dagster_tests.deployment.cluster import NAMESPACE, Cluster, KilledWhen, NeverRuns, deployment
 from views_dagster_tests.homes import ROOT, Home, write_catalogue
 from views_dagster_tests.skies import MONTH, SKY
 
 LOCATION = "views_dagster_tests.deployment.small_location"
-IMAGE = "registry.example.org/views:1"
 PATIENCE_SECONDS = 280
 NETWORK = {"kind": "column_network", "depth": 1, "width": 4, "hidden": 4, "epochs": 40, "patience": 40}
 CATALOGUE = {
@@ -51,43 +48,11 @@ class Made:
     messages: list[str]
 
 
-def instance_of(folder: Path, cluster: Cluster, **variables: str) -> dict[str, str]:
-    """Write a deployment's dagster.yaml; returns the environment of its processes."""
-    home = folder / "dagster"
-    home.mkdir()
-    variables = {
-        "VIEWS_HOME": str(folder),
-        "VIEWS_EXECUTOR": "kubernetes",
-        "VIEWS_MAX_STEPS": "2",
-        "DAGSTER_DISABLE_TELEMETRY": "yes",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        **variables,
-    }
-    launcher = {
-        "service_account_name": "runs",
-        "instance_config_map": "instance",
-        "dagster_home": str(home),
-        "job_image": IMAGE,
-        "job_namespace": NAMESPACE,
-        "load_incluster_config": False,
-        "kubeconfig_file": str(cluster.kubeconfig),
-        "env_vars": [f"{name}={value}" for name, value in variables.items()],
-    }
-    settings = {
-        "telemetry": {"enabled": False},
-        "python_logs": {"python_log_level": "INFO"},
-        "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": launcher},
-        "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
-    }
-    (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
-    return {**os.environ, **variables, "DAGSTER_HOME": str(home)}
-
-
 def launch(environment: dict[str, str]) -> None:
     """Ask for the run, as a person does."""
     dagster = str(Path(sys.executable).with_name("dagster"))
     tags = json.dumps({"dagster/partition": MONTH})
-    command = [dagster, "job", "launch", "-m", LOCATION, "-j", "two_models", "--tags", tags]
+    command = [dagster, "job", "launch", "-m", LOCATION, "-j", "models", "--tags", tags]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -116,7 +81,7 @@ def made(sky_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
         SEASON: [NeverRuns(1, "the disk of the node is full\n")],
     }
     with Cluster(folder / "cluster", fates) as cluster:  # type: ignore[arg-type]
-        environment = instance_of(folder, cluster, VIEWS_TEST_PROJECT=str(project))
+        environment = deployment(folder, cluster.kubeconfig, VIEWS_TEST_PROJECT=str(project))
         launch(environment)
         with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
             run = end_of_run(instance, cluster)
