@@ -5,7 +5,7 @@ a lazy frame of exactly the months that the partition mapping names, pinned to o
 What was read, what was written and how it differs from before goes into the metadata.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -29,6 +29,7 @@ class Storage(dg.ConfigurableIOManager):
 
     location: str = Field(description="Folder or object-store URL that holds the tables.")
     options: dict[str, str] = Field(default={}, description="Object-store options, as delta-rs names them.")
+    _afterwards: dict[tuple[str, str], Callable[[], None]] = PrivateAttr(default_factory=dict)
     _reads: dict[tuple[str, str], dict[str, dict[str, Any]]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -75,8 +76,10 @@ class Storage(dg.ConfigurableIOManager):
                 f"{table} of {calendar.describe_months(damage)}: {what}. Make it again:\n"
                 f"  dagster asset materialize --select {table} --partition {calendar.to_key(month)}"
             )
-        step = (context.step_context.run_id, context.step_context.step.key)
-        self._reads.setdefault(step, {})[table] = {"version": version, "months": calendar.describe_months(wanted)}
+        self._reads.setdefault(_step(context.step_context), {})[table] = {
+            "version": version,
+            "months": calendar.describe_months(wanted),
+        }
         return self.store.scan(table, min(wanted), max(wanted), version)
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
@@ -91,6 +94,11 @@ class Storage(dg.ConfigurableIOManager):
             keys=(context.definition_metadata or {})[ROW_KEYS],
             compares_vintages=bool((context.definition_metadata or {}).get(REVISIONS)),
         )
+        self._afterwards.pop(_step(context.step_context), _nothing)()
+
+    def once_stored(self, context: dg.AssetExecutionContext, then: Callable[[], None]) -> None:
+        """Do something when the output of the step that runs is stored."""
+        self._afterwards[context.run_id, context.get_step_execution_context().step.key] = then
 
     def save(
         self,
@@ -120,7 +128,7 @@ class Storage(dg.ConfigurableIOManager):
         self.store.accept(table, min(months), max(months) - 1)
         step.log.info(f"{table}: {frame.height:,} rows of {calendar.describe_months(months)}, version {version}")
         step.set_data_version(asset_key, dg.DataVersion(combine(digests)))
-        reads = self._reads.pop((step.run_id, step.step.key), {})
+        reads = self._reads.pop(_step(step), {})
         rows: dict[int, int] = dict(frame.group_by("month_id").len().iter_rows())
         step.add_asset_metadata(
             {
@@ -150,6 +158,14 @@ class Storage(dg.ConfigurableIOManager):
             return {}
         old = self.store.scan(table, min(months), max(months)).filter(pl.col("month_id").is_in(list(known))).collect()
         return compare(old, frame.filter(pl.col("month_id").is_in(list(known))), keys)
+
+
+def _step(context: Any) -> tuple[str, str]:
+    return context.run_id, context.step.key
+
+
+def _nothing() -> None:
+    pass
 
 
 def first_month_of(step: Any, asset_key: dg.AssetKey) -> int:

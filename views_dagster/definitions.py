@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 
 import assets
+from resources.checkpoints import Checkpoints
+from resources.executors import executor_from_environment
 from resources.notifications import Notifier
 from resources.storage import Storage
 from resources.tracking import Tracking
@@ -29,6 +31,7 @@ def default_resources() -> dict[str, Any]:
             artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home / "mlflow_artifacts"),
             study_storage=os.environ.get("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
         ),
+        "checkpoints": Checkpoints(location=os.environ.get("VIEWS_CHECKPOINTS") or str(home / "checkpoints")),
         "notifier": Notifier.from_environment(),
     }
 
@@ -36,12 +39,12 @@ def default_resources() -> dict[str, Any]:
 def build_defs(
     resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None
 ) -> dg.Definitions:
-    """Everything in the catalogue, with the resources of the environment except those given here."""
+    """Everything in the catalogue, with the resources and the executor of the environment except those given here."""
     return dg.Definitions.merge(
         load_catalogue(PROJECT_ROOT),
         dg.Definitions(
             resources={**default_resources(), **(resources or {})},
-            executor=executor or dg.in_process_executor,
+            executor=executor or executor_from_environment(),
         ),
     )
 
