@@ -55,7 +55,7 @@ class Storage(dg.ConfigurableIOManager):
             first, last = calendar.to_key(min(missing)), calendar.to_key(max(missing))
             # A range is one run, which the command line grants to raw data and features alone. One month may be
             # missing from several inputs, which are all made on the way to the asset that reads them.
-            reader = context.step_context.step.key.replace("__", "/")
+            reader = context.step_context.step.key.partition(".")[0].replace("__", "/")
             one, several = f"'*{reader}' --partition {first}", f"'*{table}' --partition-range {first}...{last}"
             raise MissingMonthsError(
                 f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"
