@@ -4,7 +4,8 @@ One step runs all trials; or several workers, each a step, share them and a last
 study is in `sweep_study`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ SWEEP_GROUP: Final = "sweeps"
 SWEEP_KEYS: Final = ("month_id", "trial")
 RETRIES: Final = dg.RetryPolicy(max_retries=5, delay=5)
 """A worker that was killed starts again; more often than a trial may kill it."""
+
+POD_TAG: Final = "dagster-k8s/config"
+_TIME_LIMIT: Final = "active_deadline_seconds"
 
 
 def sweep_asset(
@@ -89,8 +93,17 @@ def sweep_asset(
             {"sweep": sweep.model_dump(mode="json", exclude={"workers"}), "learner": start.complete}
         )[:12],
     }
-    workers = min(sweep.workers, sweep.trials)
+    workers, op_tags = min(sweep.workers, sweep.trials), without_time_limit(op_tags)
     return _in_one_step(study, about, op_tags) if workers == 1 else _shared(study, workers, about, op_tags)
+
+
+def without_time_limit(op_tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Tags of a training step as those of a step that trains many times."""
+    tags = dict(op_tags)
+    if "job_spec_config" in tags.get(POD_TAG, {}):
+        job = {name: value for name, value in tags[POD_TAG]["job_spec_config"].items() if name != _TIME_LIMIT}
+        tags[POD_TAG] = {**tags[POD_TAG], "job_spec_config": job}
+    return tags
 
 
 def _in_one_step(study: SweepStudy, about: Mapping[str, Any], op_tags: Mapping[str, Any]) -> dg.AssetsDefinition:
@@ -114,12 +127,8 @@ def _shared(
         """Work on the trials until none is left."""
         if study.is_before(context.partition_key):
             return
-        with study.prepared(context.partition_key, tracking, features) as (sweep, _):
-            try:
-                share_sweep(sweep, run=context.run_id, log=context.log.info)
-            except PlatformError as error:
-                # Started again, it would say the same.
-                raise dg.Failure(str(error), allow_retries=False) from error
+        with _said_once(), study.prepared(context.partition_key, tracking, features) as (sweep, _):
+            share_sweep(sweep, run=context.run_id, log=context.log.info)
 
     @dg.op(
         name=f"report_{study.name}",
@@ -131,12 +140,9 @@ def _shared(
         """Tell of the trials and propose the best."""
         if study.is_before(context.partition_key):
             return pl.DataFrame()
-        with study.prepared(context.partition_key, tracking, features) as (sweep, data):
-            try:
-                result = collect_sweep(sweep, log=context.log.info, on_trial=study.teller(context, tracking, sweep))
-                return study.report(context, result, data)
-            except PlatformError as error:
-                raise dg.Failure(str(error), allow_retries=False) from error
+        with _said_once(), study.prepared(context.partition_key, tracking, features) as (sweep, data):
+            result = collect_sweep(sweep, log=context.log.info, on_trial=study.teller(context, tracking, sweep))
+            return study.report(context, result, data)
 
     def found(features: Any) -> Any:
         return report.alias("report")(
@@ -145,3 +151,12 @@ def _shared(
 
     made: dg.AssetsDefinition = dg.graph_asset(**about)(found)
     return made
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What a person must mend is no better at the next attempt."""
+    try:
+        yield
+    except PlatformError as error:
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error

@@ -66,6 +66,7 @@ class SweepStudy:
 
         Equal features make the same study, whichever step asks.
         """
+        storage_url = tracking.studies()
         rows = features.collect()
         data = digest_frame(
             rows, [key for key in ("month_id", "valid_time", "box_id", "unit_id") if key in rows.columns]
@@ -82,7 +83,7 @@ class SweepStudy:
             del rows
             sweep = Sweep(
                 study=study_name(self.name, partition, self.settings, self.start, about=about),
-                storage_url=tracking.studies(),
+                storage_url=storage_url,
                 settings=self.settings,
                 start=self.start,
                 objective=self.objective,
