@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field, PrivateAttr
 
 from views_dagster import calendar
-from views_dagster.errors import DamagedTableError, MissingMonthsError, RejectedMonthError
+from views_dagster.errors import DamagedTableError, MissingMonthsError, PlatformError, RejectedMonthError
 from views_dagster.storage.digests import combine, digest_months
 from views_dagster.storage.tables import TableStore
 from views_dagster.storage.vintages import Revision, compare
@@ -38,6 +38,15 @@ class Storage(dg.ConfigurableIOManager):
         return TableStore(self.location, self.options)
 
     def load_input(self, context: dg.InputContext) -> pl.LazyFrame:
+        """Rows of the upstream months, as `_rows_of`; of what is missing, a step that may be retried fails at once."""
+        try:
+            return self._rows_of(context)
+        except PlatformError as error:
+            if context.step_context.op_retry_policy is None:
+                raise
+            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+    def _rows_of(self, context: dg.InputContext) -> pl.LazyFrame:
         """Rows of the upstream months, lazily; none and no columns where the upstream table begins after them.
 
         Raises:
@@ -56,7 +65,7 @@ class Storage(dg.ConfigurableIOManager):
             first, last = calendar.to_key(min(missing)), calendar.to_key(max(missing))
             # A range is one run, which the command line grants to raw data and features alone. One month may be
             # missing from several inputs, which are all made on the way to the asset that reads them.
-            reader = context.step_context.step.key.replace("__", "/")
+            reader = context.step_context.step.key.partition(".")[0].replace("__", "/")
             one, several = f"'*{reader}' --partition {first}", f"'*{table}' --partition-range {first}...{last}"
             raise MissingMonthsError(
                 f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"

@@ -30,6 +30,7 @@ def default_resources() -> dict[str, Any]:
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home / "mlflow_artifacts"),
             study_storage=os.environ.get("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
+            one_machine=os.environ.get("VIEWS_EXECUTOR") != "kubernetes",
         ),
         "checkpoints": Checkpoints(location=os.environ.get("VIEWS_CHECKPOINTS") or str(home / "checkpoints")),
         "notifier": Notifier.from_environment(),
