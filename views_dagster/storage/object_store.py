@@ -82,8 +82,8 @@ def _cause(text: str, place: str) -> tuple[str, str] | None:
         return said, "check the folder's rights, or name another one in VIEWS_TABLES"
     if not is_url(place):
         return None
-    # An address without a key of its own is the machine's: there is none in the environment.
-    if "169.254." in said or re.search(r"credential", said, re.IGNORECASE):
+    # Without a key in the environment, the machine's own is asked for at an address of its cloud.
+    if re.search(r"169\.254\.|/latest/(api/token|meta-data)", said) or re.search(r"credential", said, re.IGNORECASE):
         return "there are no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if "URL scheme is not allowed" in said:
         return "its endpoint is http, not https", "set AWS_ALLOW_HTTP=true if that is meant"
