@@ -22,19 +22,26 @@ HOME_VARIABLE = "VIEWS_HOME"
 
 
 def default_resources() -> dict[str, Any]:
-    """Resources as the environment configures them; by default everything lives in `$VIEWS_HOME`, or `data/`."""
+    """Resources as the environment configures them; by default everything lives in `$VIEWS_HOME`, or `data/`.
+
+    URLs that may hold a password are read when a run starts: the UI shows the names of their variables.
+    """
     home = Path(os.environ.get(HOME_VARIABLE) or PROJECT_ROOT / "data").resolve()
     return {
         "io_manager": Storage(location=os.environ.get("VIEWS_TABLES") or str(home / "tables")),
         "tracking": Tracking(
-            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            tracking_uri=_by_name("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home / "mlflow_artifacts"),
-            study_storage=os.environ.get("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
+            study_storage=_by_name("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
             one_machine=os.environ.get("VIEWS_EXECUTOR") != "kubernetes",
         ),
         "checkpoints": Checkpoints(location=os.environ.get("VIEWS_CHECKPOINTS") or str(home / "checkpoints")),
         "notifier": Notifier.from_environment(),
     }
+
+
+def _by_name(variable: str) -> str | None:
+    return dg.EnvVar(variable) if os.environ.get(variable) else None
 
 
 def build_defs(
