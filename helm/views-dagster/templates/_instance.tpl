@@ -6,18 +6,18 @@ storage:
       env: VIEWS_POSTGRES_URL
 # DAGSTER_HOME cannot be written to.
 local_artifact_storage:
-  module: dagster
+  module: dagster._core.storage.root
   class: LocalArtifactStorage
   config:
     base_dir: /tmp/dagster
 compute_logs:
   {{- if .Values.computeLogs.claimName }}
-  module: dagster
+  module: dagster._core.storage.local_compute_log_manager
   class: LocalComputeLogManager
   config:
     base_dir: {{ include "views.logs" . }}
   {{- else }}
-  module: dagster
+  module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
   {{- end }}
 python_logs:
