@@ -11,6 +11,8 @@ from views_dagster.names import nearest
 
 EXECUTOR_VARIABLE: Final = "VIEWS_EXECUTOR"
 STEPS_VARIABLE: Final = "VIEWS_MAX_STEPS"
+ACCOUNT_VARIABLE: Final = "VIEWS_STEP_SERVICE_ACCOUNT"
+"""Service account of the pods of steps, which may have fewer rights than that of runs, theirs otherwise."""
 PRELOADED: Final = ("views_dagster.definitions", "views_dagster.components")
 """Modules that the process has imported from which those of the steps are forked."""
 
@@ -51,7 +53,9 @@ def _kubernetes(at_once: Mapping[str, Any]) -> dg.ExecutorDefinition:
     # Its import takes longer than the rest of a command's start.
     from resources.pods import pod_executor
 
-    return pod_executor.configured(dict(at_once), name="k8s") if at_once else pod_executor
+    account = os.environ.get(ACCOUNT_VARIABLE)
+    settings = {**at_once, **({"service_account_name": account} if account else {})}
+    return pod_executor.configured(settings, name="k8s") if settings else pod_executor
 
 
 EXECUTORS: Final[Mapping[str, Callable[[Mapping[str, Any]], dg.ExecutorDefinition]]] = {

@@ -83,7 +83,7 @@ class PodHandler(StepHandler):
             status = self._pods._api_client.get_job_status(job, namespace)
             reason, again = explanation(pods, [] if status is None else status.conditions or [])
             if pods and reason is None:
-                reason = f"Its last words:\n{self._last_words(pods, namespace)}"
+                reason = self._last_words(pods[-1].metadata.name, namespace)
         except (ApiException, DagsterK8sUnrecoverableAPIError, HTTPError) as error:
             if found.is_healthy:
                 return found
@@ -115,10 +115,13 @@ class PodHandler(StepHandler):
                 context.get_step_context(step), f"The pod of {step} waits: {said}", EngineEventData()
             )
 
-    def _last_words(self, pods: Sequence[Any], namespace: str | None) -> str:
-        name = pods[-1].metadata.name
-        words: str = self._pods._api_client.retrieve_pod_logs(name, cast(str, namespace), tail_lines=LAST_LINES)
-        return words.rstrip()
+    def _last_words(self, pod: str, namespace: str | None) -> str:
+        """The end of a pod's log, or how to read it where this service account may not."""
+        try:
+            words = self._pods._api_client.retrieve_pod_logs(pod, cast(str, namespace), tail_lines=LAST_LINES)
+        except (ApiException, HTTPError):
+            return f"kubectl logs {pod} --namespace {namespace} says why."
+        return f"Its last words:\n{words.rstrip()}"
 
 
 class PodExecutor(StepDelegatingExecutor):

@@ -186,3 +186,18 @@ def test_the_log_of_the_run_says_what_pods_wait_for_and_died_of(
     assert said_in(messages, "The pod of wants_a_gpu waits: no node takes it", lacking)
     assert said_in(messages, "Step wants_a_gpu failed", "longer than its time limit", lacking)
     assert said_in(messages, "Step wants_memory failed", "out of memory: it needed more than 8Gi", "compute.memory")
+
+
+@pytest.mark.slow
+def test_a_step_without_retries_starts_again_when_its_pod_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.pods.HEALTH_SECONDS", 1)
+    monkeypatch.setattr("resources.pods.LOST_POD_DELAY", 0)
+    (tmp_path / "cluster").mkdir()
+    fates = {"alone": [NeverRuns(137, "")]}
+    with Cluster(tmp_path / "cluster", fates) as cluster:  # type: ignore[arg-type]
+        success, messages = messages_of(one_step, deployment(tmp_path, cluster.kubeconfig)["DAGSTER_HOME"])
+        assert len(cluster.of_step("alone")) == 2
+    assert success
+    assert said_in(messages, "Its pod was killed (exit code 137)")

@@ -81,7 +81,9 @@ def made(sky_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
         SEASON: [NeverRuns(1, "the disk of the node is full\n")],
     }
     with Cluster(folder / "cluster", fates) as cluster:  # type: ignore[arg-type]
-        environment = deployment(folder, cluster.kubeconfig, VIEWS_TEST_PROJECT=str(project))
+        environment = deployment(
+            folder, cluster.kubeconfig, VIEWS_TEST_PROJECT=str(project), VIEWS_STEP_SERVICE_ACCOUNT="steps"
+        )
         launch(environment)
         with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
             run = end_of_run(instance, cluster)
@@ -128,6 +130,8 @@ def test_each_step_is_one_job_and_each_job_is_valid(made: Made) -> None:
     assert attempts == {"": 1, NEURAL: 2, SEASON: 2}
     assert len(made.cluster.jobs) == 1 + 2 + 2 + 2
     for job in made.cluster.jobs.values():
+        account = job["spec"]["template"]["spec"]["serviceAccountName"]
+        assert account == ("steps" if "dagster/op" in job["metadata"]["labels"] else "runs")
         kubernetes_validate.validate({key: job[key] for key in job if key != "status"}, "1.37", strict=True)
 
 
