@@ -22,6 +22,7 @@ from resources.tracking import Tracking
 from views_dagster.calendar import FIRST_KEY
 from views_dagster.components.catalogue import HISTORY
 from views_dagster.definitions import build_defs, default_resources
+from views_dagster.errors import PlatformError
 from views_dagster_tests.homes import ROOT, resources_in, table_names
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "asset_graph.txt"
@@ -140,10 +141,10 @@ def test_every_asset_has_a_group_a_description_and_a_code_version(defs: dg.Defin
 
 
 def test_only_models_run_on_other_machines(defs: dg.Definitions) -> None:
-    """A step's resources are op tags, and only training asks for any."""
+    """A step's resources are op tags, and only training asks for any: of a model, or of a sweep's trials."""
     for asset in defs.resolve_asset_graph().assets_defs:
         if asset.op.tags.get("dagster-k8s/config"):
-            assert asset.key.path[0] == "artifacts"
+            assert asset.key.path[0] in ("artifacts", "sweeps"), asset.key
 
 
 def test_given_resources_replace_those_of_the_environment(tmp_path: Path) -> None:
@@ -167,7 +168,17 @@ def test_a_home_holds_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert isinstance(tracking, Tracking)
     assert tracking.tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert tracking.artifact_location == str(tmp_path / "mlflow_artifacts")
-    assert tracking.study_storage == f"sqlite:///{tmp_path / 'sweeps.db'}"
+    assert tracking.studies() == f"sqlite:///{tmp_path / 'sweeps.db'}"
+
+
+def test_sweeps_of_pods_need_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VIEWS_HOME", str(tmp_path))
+    monkeypatch.setenv("VIEWS_EXECUTOR", "kubernetes")
+    monkeypatch.delenv("VIEWS_STUDIES", raising=False)
+    with pytest.raises(PlatformError, match="set VIEWS_STUDIES"):
+        default_resources()["tracking"].studies()
+    monkeypatch.setenv("VIEWS_STUDIES", "postgresql://127.0.0.1/sweeps")
+    assert default_resources()["tracking"].studies() == "postgresql://127.0.0.1/sweeps"
 
 
 def test_without_settings_the_home_is_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -195,20 +197,22 @@ def bowl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_starts_again_and_no_trial_is_lost(bowl: Path) -> None:
+@pytest.mark.parametrize(("end", "deaths"), [(signal.SIGKILL, ["1"]), (signal.SIGTERM, [])])
+def test_a_worker_that_is_ended_starts_again_and_no_trial_is_lost(
+    bowl: Path, end: signal.Signals, deaths: list[str]
+) -> None:
     (bowl / "hold").touch()
 
     def kill() -> None:
         pid = held(bowl)
         (bowl / "hold").unlink()
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, end)
 
     killer = threading.Thread(target=kill)
     killer.start()
     with dg.DagsterInstance.local_temp(str(bowl)) as instance:
         events = run_in_processes(instance)
         killer.join()
-        again = run_in_processes(instance)
     restarted = [event.step_key for event in events if event.event_type_value == "STEP_RESTARTED"]
     assert len(restarted) == 1
     assert restarted[0] in ("sweeps__quiet_bowl.worker_1", "sweeps__quiet_bowl.worker_2")
@@ -220,7 +224,9 @@ def test_a_worker_that_is_killed_starts_again_and_no_trial_is_lost(bowl: Path) -
     assert sorted(attempts.values()) == [1] * 7 + [2], "and the one that was cut off once more, the same"
     assert attempts[begun(bowl)[2]] == 2
     assert runs_by_trial(bowl) == Counter(map(str, range(8)))
-    assert not [event for event in again if event.event_type_value == "STEP_RESTARTED"]
+    with closing(sqlite3.connect(bowl / "sweeps.db")) as studies:
+        counted = studies.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'crashes'").fetchall()
+    assert [count for (count,) in counted] == deaths, "who is told to go hands its trial back"
 
 
 # Where a local file is no place for trials.

@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 
+from resources.tracking import Tracking
 from views_dagster.calendar import from_key
 from views_dagster.components.model import model_files
 from views_dagster.storage.digests import digest_frame
-from views_dagster_tests.homes import Home
+from views_dagster_tests.homes import Home, resources_in
 
 NEWEST = "1992-12"
 MODELS = ("quiet_echo", "still_water")
@@ -134,3 +136,38 @@ def test_a_model_that_cannot_be_trained_leaves_no_open_run(
     assert mlflow.active_run() is None
     assert {run.info.status for run in Tracker(home).runs()} <= {"FAILED", "FINISHED"}
     assert home.run("key:artifacts/quiet_echo", NEWEST).success
+
+
+def test_a_trial_that_is_told_of_again_has_one_run(tmp_path: Path) -> None:
+    def tell(x: int, *, cut_off: bool = False) -> None:
+        @dg.op
+        def told(context: dg.OpExecutionContext, tracking: Tracking) -> None:
+            run = tracking.log_trial(
+                context,
+                study="s 1",
+                model="m",
+                month=NEWEST,
+                number=4,
+                state="complete",
+                parameters={"x": x},
+                score=2.0,
+            )
+            if cut_off:
+                MlflowClient(tracking.tracking_uri).update_run(run, "RUNNING")
+
+        @dg.job(resource_defs=resources_in(tmp_path))
+        def teller() -> None:
+            told()
+
+        assert teller.execute_in_process().success
+
+    from mlflow import MlflowClient
+
+    tell(1, cut_off=True)
+    tell(1)
+    tell(2)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("views_dagster").experiment_id], "tags.trial = '4'")
+    assert sorted(run.data.params["x"] for run in runs) == ["1", "2"], "other settings are another trial"
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert all(run.data.metrics == {"score": 2.0} for run in runs)
