@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import yaml
@@ -10,6 +10,7 @@ from dagster._core.definitions.executor_definition import multiple_process_execu
 from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepHandlerContext
 from dagster._core.launcher import LaunchRunContext, ResumeRunContext
 from dagster_k8s import k8s_job_executor
+from dagster_k8s.executor import K8sStepHandler
 
 from views_dagster_tests.deployment.rendering import IMAGE, dagster_yaml, rendered
 
@@ -37,12 +38,16 @@ def once_through(context: dg.InitExecutorContext) -> StepDelegatingExecutor:
     """The pod executor, which launches each step, looks after it once and ends it."""
     made = k8s_job_executor.executor_creation_fn(context)
     assert isinstance(made, StepDelegatingExecutor)
-    handler = made._step_handler
+    handler = cast(K8sStepHandler, made._step_handler)
     launch = handler.launch_step
 
     def life(step: StepHandlerContext) -> Iterator[dg.DagsterEvent]:
         yield from launch(step)
         assert handler.check_step_health(step).is_healthy
+        # What the project's own executor asks besides, of a step that failed.
+        job, namespace = handler._get_k8s_step_job_name(step), handler._get_container_context(step).namespace
+        (pod,) = handler._api_client.get_pod_names_in_job(job, namespace)
+        assert handler._api_client.retrieve_pod_logs(pod, namespace) == "killed\n"
         yield from handler.terminate_step(step)
         raise SeenEnoughError
 
