@@ -13,8 +13,8 @@ from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster._serdes import ConfigurableClassData
 from dagster_k8s import K8sRunLauncher
 
-from views_dagster_tests.deployment.chart_instance import open_instance
-from views_dagster_tests.deployment.recorded_api import ApiServer
+from views_dagster_tests.deployment.api_server import ApiServer
+from views_dagster_tests.deployment.launching import open_instance
 from views_dagster_tests.deployment.rendering import NAME, NAMESPACE, VALUE_SETS, dagster_yaml, of_kind, rendered
 
 every_value_set = pytest.mark.parametrize("values", VALUE_SETS)

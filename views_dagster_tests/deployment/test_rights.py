@@ -9,8 +9,8 @@ import dagster_k8s.client
 import pytest
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
-from views_dagster_tests.deployment.chart_instance import execute, launch, open_instance, resume, submit
-from views_dagster_tests.deployment.recorded_api import ApiServer, Call
+from views_dagster_tests.deployment.api_server import ApiServer, Call
+from views_dagster_tests.deployment.launching import execute, launch, open_instance, resume, submit
 from views_dagster_tests.deployment.rendering import NAME, NAMESPACE, VALUE_SETS, of_kind, rendered
 
 REACHED = {

@@ -7,8 +7,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from views_dagster_tests.deployment.chart_instance import execute, launch, open_instance, submit
-from views_dagster_tests.deployment.recorded_api import ApiServer
+from views_dagster_tests.deployment.api_server import ApiServer
+from views_dagster_tests.deployment.launching import execute, launch, open_instance, submit
 from views_dagster_tests.deployment.rendering import (
     EVERYTHING,
     IMAGE,
