@@ -128,8 +128,8 @@ def _find(name: str, version: str, tracking: Tracking | None) -> _Found:
     if tracking is None:
         from views_dagster.definitions import default_resources
 
-        tracking = default_resources()["tracking"]
-        assert isinstance(tracking, Tracking)
+        with default_resources()["tracking"].process_config_and_initialize_cm() as tracking:
+            return _find(name, version, tracking)
     with _client(tracking.tracking_uri) as client:
         run = _run(client, tracking.experiment, name, version)
         files = _files(client, run)

@@ -5,7 +5,7 @@ a lazy frame of exactly the months that the partition mapping names, pinned to o
 What was read, what was written and how it differs from before goes into the metadata.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field, PrivateAttr
 
 from views_dagster import calendar
-from views_dagster.errors import DamagedTableError, MissingMonthsError, RejectedMonthError
+from views_dagster.errors import DamagedTableError, MissingMonthsError, PlatformError, RejectedMonthError
 from views_dagster.storage.digests import combine, digest_months
 from views_dagster.storage.tables import TableStore
 from views_dagster.storage.vintages import Revision, compare
@@ -29,6 +29,7 @@ class Storage(dg.ConfigurableIOManager):
 
     location: str = Field(description="Folder or object-store URL that holds the tables.")
     options: dict[str, str] = Field(default={}, description="Object-store options, as delta-rs names them.")
+    _afterwards: dict[tuple[str, str], Callable[[], None]] = PrivateAttr(default_factory=dict)
     _reads: dict[tuple[str, str], dict[str, dict[str, Any]]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -37,6 +38,15 @@ class Storage(dg.ConfigurableIOManager):
         return TableStore(self.location, self.options)
 
     def load_input(self, context: dg.InputContext) -> pl.LazyFrame:
+        """Rows of the upstream months, as `_rows_of`; of what is missing, a step that may be retried fails at once."""
+        try:
+            return self._rows_of(context)
+        except PlatformError as error:
+            if context.step_context.op_retry_policy is None:
+                raise
+            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+    def _rows_of(self, context: dg.InputContext) -> pl.LazyFrame:
         """Rows of the upstream months, lazily; none and no columns where the upstream table begins after them.
 
         Raises:
@@ -55,7 +65,7 @@ class Storage(dg.ConfigurableIOManager):
             first, last = calendar.to_key(min(missing)), calendar.to_key(max(missing))
             # A range is one run, which the command line grants to raw data and features alone. One month may be
             # missing from several inputs, which are all made on the way to the asset that reads them.
-            reader = context.step_context.step.key.replace("__", "/")
+            reader = context.step_context.step.key.partition(".")[0].replace("__", "/")
             one, several = f"'*{reader}' --partition {first}", f"'*{table}' --partition-range {first}...{last}"
             raise MissingMonthsError(
                 f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"
@@ -75,8 +85,10 @@ class Storage(dg.ConfigurableIOManager):
                 f"{table} of {calendar.describe_months(damage)}: {what}. Make it again:\n"
                 f"  dagster asset materialize --select {table} --partition {calendar.to_key(month)}"
             )
-        step = (context.step_context.run_id, context.step_context.step.key)
-        self._reads.setdefault(step, {})[table] = {"version": version, "months": calendar.describe_months(wanted)}
+        self._reads.setdefault(_step(context.step_context), {})[table] = {
+            "version": version,
+            "months": calendar.describe_months(wanted),
+        }
         return self.store.scan(table, min(wanted), max(wanted), version)
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
@@ -91,6 +103,11 @@ class Storage(dg.ConfigurableIOManager):
             keys=(context.definition_metadata or {})[ROW_KEYS],
             compares_vintages=bool((context.definition_metadata or {}).get(REVISIONS)),
         )
+        self._afterwards.pop(_step(context.step_context), _nothing)()
+
+    def once_stored(self, context: dg.AssetExecutionContext, then: Callable[[], None]) -> None:
+        """Do something when the output of the step that runs is stored."""
+        self._afterwards[context.run_id, context.get_step_execution_context().step.key] = then
 
     def save(
         self,
@@ -120,7 +137,7 @@ class Storage(dg.ConfigurableIOManager):
         self.store.accept(table, min(months), max(months) - 1)
         step.log.info(f"{table}: {frame.height:,} rows of {calendar.describe_months(months)}, version {version}")
         step.set_data_version(asset_key, dg.DataVersion(combine(digests)))
-        reads = self._reads.pop((step.run_id, step.step.key), {})
+        reads = self._reads.pop(_step(step), {})
         rows: dict[int, int] = dict(frame.group_by("month_id").len().iter_rows())
         step.add_asset_metadata(
             {
@@ -150,6 +167,14 @@ class Storage(dg.ConfigurableIOManager):
             return {}
         old = self.store.scan(table, min(months), max(months)).filter(pl.col("month_id").is_in(list(known))).collect()
         return compare(old, frame.filter(pl.col("month_id").is_in(list(known))), keys)
+
+
+def _step(context: Any) -> tuple[str, str]:
+    return context.run_id, context.step.key
+
+
+def _nothing() -> None:
+    pass
 
 
 def first_month_of(step: Any, asset_key: dg.AssetKey) -> int:

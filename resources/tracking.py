@@ -14,6 +14,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from views_dagster.errors import PlatformError
+
 MODEL, MONTH, DIGEST, DAGSTER_RUN = "model", "month", "artifact_digest", "dagster_run_id"
 STUDY, TRIAL = "study", "trial"
 
@@ -29,7 +31,21 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
     study_storage: str = Field(
         default="", description="SQLAlchemy URL of the database of hyperparameter sweeps; shared by all their workers."
     )
+    one_machine: bool = Field(default=True, description="Whether all steps see the same local files.")
     _parent: Any = PrivateAttr(default=None)
+
+    def studies(self) -> str:
+        """URL of the database of sweeps.
+
+        Raises:
+            PlatformError: it is a file, which is gone with the pod that has it.
+        """
+        if not self.one_machine and self.study_storage.startswith("sqlite"):
+            raise PlatformError(
+                "a sweep's trials are kept in a local file, but each step has a disk of its own; set VIEWS_STUDIES to "
+                "a database that all steps reach: postgresql+psycopg2://user@host/sweeps"
+            )
+        return self.study_storage
 
     def log_model(
         self,
@@ -65,7 +81,7 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
 
     def log_trial(
         self,
-        context: dg.AssetExecutionContext,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
         *,
         study: str,
         model: str,
@@ -75,19 +91,30 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
         parameters: Mapping[str, Any],
         score: float | None,
     ) -> str:
-        """Record one finished trial of a sweep as a nested run and return its MLflow run id."""
+        """Record one finished trial of a sweep as a nested run and return its MLflow run id.
+
+        The same trial again, as when a process was killed before it knew that this was done, is the same run.
+        """
         import mlflow
 
         self._start_parent(context)
-        with mlflow.start_run(run_name=f"{study} trial {number}", nested=True) as run:
+        tried = {name: str(value)[:6000] for name, value in parameters.items()}
+        runs = mlflow.search_runs(
+            experiment_names=[self.experiment],
+            filter_string=f"tags.{STUDY} = '{study}' and tags.{TRIAL} = '{number}'",
+            output_format="list",
+        )
+        # A study whose database was lost may have tried something else under this number.
+        known = next((run.info.run_id for run in runs if run.data.params.items() <= tried.items()), None)
+        with mlflow.start_run(run_id=known, run_name=f"{study} trial {number}", nested=True) as run:
             tags = {STUDY: study, TRIAL: str(number), "state": state}
             mlflow.set_tags({**tags, MODEL: model, MONTH: month, DAGSTER_RUN: context.run_id})
-            mlflow.log_params({name: str(value)[:6000] for name, value in parameters.items()})
+            mlflow.log_params(tried)
             if score is not None:
                 mlflow.log_metrics({"score": score})
             return str(run.info.run_id)
 
-    def _start_parent(self, context: dg.AssetExecutionContext) -> None:
+    def _start_parent(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
         if self._parent is not None:
             return
         import mlflow

@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 
 import assets
+from resources.checkpoints import Checkpoints
+from resources.executors import executor_from_environment
 from resources.notifications import Notifier
 from resources.storage import Storage
 from resources.tracking import Tracking
@@ -20,28 +22,37 @@ HOME_VARIABLE = "VIEWS_HOME"
 
 
 def default_resources() -> dict[str, Any]:
-    """Resources as the environment configures them; by default everything lives in `$VIEWS_HOME`, or `data/`."""
+    """Resources as the environment configures them; by default everything lives in `$VIEWS_HOME`, or `data/`.
+
+    URLs that may hold a password are read when a run starts: the UI shows the names of their variables.
+    """
     home = Path(os.environ.get(HOME_VARIABLE) or PROJECT_ROOT / "data").resolve()
     return {
         "io_manager": Storage(location=os.environ.get("VIEWS_TABLES") or str(home / "tables")),
         "tracking": Tracking(
-            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            tracking_uri=_by_name("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home / "mlflow_artifacts"),
-            study_storage=os.environ.get("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
+            study_storage=_by_name("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
+            one_machine=os.environ.get("VIEWS_EXECUTOR") != "kubernetes",
         ),
+        "checkpoints": Checkpoints(location=os.environ.get("VIEWS_CHECKPOINTS") or str(home / "checkpoints")),
         "notifier": Notifier.from_environment(),
     }
+
+
+def _by_name(variable: str) -> str | None:
+    return dg.EnvVar(variable) if os.environ.get(variable) else None
 
 
 def build_defs(
     resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None
 ) -> dg.Definitions:
-    """Everything in the catalogue, with the resources of the environment except those given here."""
+    """Everything in the catalogue, with the resources and the executor of the environment except those given here."""
     return dg.Definitions.merge(
         load_catalogue(PROJECT_ROOT),
         dg.Definitions(
             resources={**default_resources(), **(resources or {})},
-            executor=executor or dg.in_process_executor,
+            executor=executor or executor_from_environment(),
         ),
     )
 

@@ -24,6 +24,10 @@ class MissingMonthsError(PlatformError):
     """A table lacks months that a consumer needs."""
 
 
+class StorageError(PlatformError):
+    """The folder, object store or database where things are kept cannot be reached, read or written to."""
+
+
 class DamagedTableError(PlatformError):
     """A stored table cannot be read: its log or a data file is gone or damaged."""
 

@@ -19,6 +19,7 @@ import polars as pl
 import yaml
 
 import assets
+from resources.checkpoints import Checkpoints
 from resources.notifications import Notifier
 from resources.storage import ROW_KEYS, Storage
 from resources.tracking import Tracking
@@ -176,6 +177,7 @@ def resources_in(folder: Path, **others: Any) -> dict[str, Any]:
             artifact_location=str(folder / "artifacts"),
             study_storage=f"sqlite:///{folder / 'sweeps.db'}",
         ),
+        "checkpoints": Checkpoints(location=str(folder / "checkpoints")),
         "notifier": Notifier(),
         **others,
     }

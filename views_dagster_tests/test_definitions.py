@@ -181,9 +181,9 @@ def test_servers_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     monkeypatch.setenv("VIEWS_STUDIES", "postgresql://127.0.0.1/sweeps")
     assert resolved("io_manager").location == "s3://bucket/views"
-    tracking = resolved("tracking")
-    assert tracking.study_storage == "postgresql://127.0.0.1/sweeps"
-    assert (tracking.tracking_uri, tracking.artifact_location) == ("http://127.0.0.1:5000", "")
+    with resolved("tracking").process_config_and_initialize_cm() as tracking:
+        assert tracking.study_storage == "postgresql://127.0.0.1/sweeps"
+        assert (tracking.tracking_uri, tracking.artifact_location) == ("http://127.0.0.1:5000", "")
 
 
 @pytest.mark.slow

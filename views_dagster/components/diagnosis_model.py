@@ -3,12 +3,14 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from resources.checkpoints import Checkpoints
+from resources.storage import Storage
 from resources.tracking import Tracking
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
@@ -69,7 +71,7 @@ class DiagnosisModelAttributes(DiagnosisAttributes):
         default_factory=PerformanceDriftSettings, description="Thresholds of the checks of each month's score."
     )
     sweep: SweepSettings | None = Field(default=None, description="A search for better hyperparameters.")
-    compute: Compute = Field(default_factory=Compute, description="What the training step needs.")
+    compute: Compute = Field(default_factory=Compute, exclude=True, description="What the training step needs.")
 
 
 @dg.scaffold_with(DiagnosisModelScaffolder)
@@ -132,12 +134,16 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             partitions_def=MONTHS,
             ins={"features": model.inputs["features"]},
             metadata={**model.metadata(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
-            op_tags=settings.compute.op_tags(),
             tags=model.tags,
             kinds={"pytorch" if settings.learner.kind == "column_network" else "python"},
             code_version=self.code_version,
+            required_resource_keys={"io_manager", "tracking", "checkpoints"},
+            op_tags=settings.compute.op_tags(),
+            pool=settings.compute.pool,
+            retry_policy=settings.compute.retry_policy,
         )
-        def artifact(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
+        @settings.compute.retrying
+        def artifact(context: dg.AssetExecutionContext, features: pl.LazyFrame) -> pl.DataFrame:
             month = calendar.from_key(context.partition_key)
             if month < model.begins:
                 return pl.DataFrame()
@@ -154,12 +160,8 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 if at < PROGRESS or at % PROGRESS == 0:
                     context.log.info(f"{name} round {at}: {score:.5f}")
 
-            fitted = settings.learner.fit(
-                train,
-                validation,
-                seed=seed,
-                report=tell,
-            )
+            checkpoint = cast(Checkpoints, context.resources.checkpoints).of(context, name)
+            fitted = settings.learner.resume(train, validation, seed=seed, report=tell, checkpoint=checkpoint)
             said = fitted.predict(validation)
             files = save_artifact(
                 settings.learner,
@@ -186,7 +188,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 "validation_rows": float(len(validation)),
                 "test_rows": float(len(sides.test)),
             }
-            run_id = tracking.log_model(
+            run_id = cast(Tracking, context.resources.tracking).log_model(
                 context,
                 model=name,
                 month=context.partition_key,
@@ -229,6 +231,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                     "features_digest": digest,
                 }
             )
+            cast(Storage, context.resources.io_manager).once_stored(context, checkpoint.remove)
             return table
 
         @dg.asset(
@@ -285,6 +288,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             objective=f"{sweep_objective.__module__}:{sweep_objective.__name__}",
             arguments=arguments,
             measure="ranked probability score over held-out events",
+            op_tags=self.attributes.compute.op_tags(),
             begins=model.begins,
         )
 

@@ -62,7 +62,7 @@ class ModelAttributes(ForecastAttributes):
     )
     learner: AnyLearner = Field(description="The algorithm and its hyperparameters; `kind` picks it.")
     sweep: SweepSettings | None = Field(default=None, description="A search for better hyperparameters.")
-    compute: Compute = Field(default_factory=Compute, description="What the training step needs.")
+    compute: Compute = Field(default_factory=Compute, exclude=True, description="What the training step needs.")
 
 
 @dg.scaffold_with(ModelScaffolder)
@@ -102,11 +102,14 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
             partitions_def=MONTHS,
             ins={"features": dg.AssetIn(key=features_key, partition_mapping=HISTORY)},
             metadata={ROW_KEYS: list(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
-            op_tags=settings.compute.op_tags(),
             tags=tags,
             kinds={"python", *_library(settings.learner.kind)},
             code_version=self.code_version,
+            op_tags=settings.compute.op_tags(),
+            pool=settings.compute.pool,
+            retry_policy=settings.compute.retry_policy,
         )
+        @settings.compute.retrying
         def artifact(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
             panel, _, digest = panel_of(features)
             months, units = panel.exists.shape
@@ -246,6 +249,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
             objective=f"{panel_objective.__module__}:{panel_objective.__name__}",
             arguments=arguments,
             measure="CRPS over origins one, two and three years back",
+            op_tags=settings.compute.op_tags(),
         )
 
     def subject(self, context: dg.ComponentLoadContext, folder: Path) -> Subject:

@@ -1,9 +1,11 @@
-"""The asset `sweeps/<model>`: a search for better hyperparameters of a model, whatever it learns from."""
+"""The asset `sweeps/<model>`: a search for better hyperparameters of a model, whatever it learns from.
 
-import tempfile
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.metadata import version
+One step runs all trials; or several workers, each a step, share them and a last step reports. What a step does with a
+study is in `sweep_study`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,24 +18,18 @@ from resources.tracking import Tracking
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import HISTORY, MONTHS, digest_of, line_of
-from views_dagster.components.metadata import frame_head, number, picture
-from views_dagster.learners.artifacts import library_versions
-from views_dagster.storage.digests import digest_frame
-from views_dagster.tuning import pictures
-from views_dagster.tuning.importance import importances
-from views_dagster.tuning.proposal import propose
-from views_dagster.tuning.records import TrialRecord
+from views_dagster.components.sweep_study import Arguments, SweepStudy
+from views_dagster.errors import PlatformError
 from views_dagster.tuning.space import StartingPoint, SweepSettings, problems
-from views_dagster.tuning.sweep import run_sweep, study_name
-from views_dagster.tuning.worker import Sweep
+from views_dagster.tuning.sweep import collect_sweep, run_sweep, share_sweep
 
 SWEEP_GROUP: Final = "sweeps"
 SWEEP_KEYS: Final = ("month_id", "trial")
-LIBRARIES: Final = ("lightgbm", "numpy", "scikit-learn", "scipy", "torch")
-"""Packages whose version can change a score: trials scored with other ones do not compare."""
+RETRIES: Final = dg.RetryPolicy(max_retries=5, delay=5)
+"""A worker that was killed starts again; more often than a trial may kill it."""
 
-Arguments = Callable[[pl.LazyFrame, int, Path], Mapping[str, Any]]
-"""Given the features, the month and a folder for files, the objective's arguments."""
+POD_TAG: Final = "dagster-k8s/config"
+_TIME_LIMIT: Final = "active_deadline_seconds"
 
 
 def sweep_asset(
@@ -47,9 +43,10 @@ def sweep_asset(
     objective: str,
     arguments: Arguments,
     measure: str,
+    op_tags: Mapping[str, Any],
     begins: int = calendar.FIRST_MONTH,
 ) -> dg.AssetsDefinition:
-    """The asset of a model's sweep.
+    """The asset of a model's sweep: one step, or one for each of its workers and one that reports.
 
     Args:
         folder: the model's own.
@@ -57,6 +54,7 @@ def sweep_asset(
         features: what the model learns from.
         objective, arguments: as a `Sweep` takes them.
         measure: what the objective is, in words.
+        op_tags: of the steps that run trials.
 
     Raises:
         CatalogueError: the space names a setting that does not exist, or values that it may not have; with the lines.
@@ -69,96 +67,96 @@ def sweep_asset(
             )
         )
 
-    @dg.asset(
-        key=dg.AssetKey(["sweeps", name]),
-        group_name=SWEEP_GROUP,
-        description=(
+    study = SweepStudy(
+        name=name,
+        folder=folder,
+        settings=sweep,
+        start=start,
+        objective=objective,
+        arguments=arguments,
+        measure=measure,
+        begins=begins,
+    )
+    about: dict[str, Any] = {
+        "key": dg.AssetKey(["sweeps", name]),
+        "group_name": SWEEP_GROUP,
+        "description": (
             f"A search for better hyperparameters of {name}, scored on events and origins of the training period "
             "alone. The best are proposed as a change of its YAML, for a person to accept."
         ),
-        partitions_def=MONTHS,
-        ins={"features": dg.AssetIn(key=features, partition_mapping=HISTORY)},
-        metadata={ROW_KEYS: list(SWEEP_KEYS), BEGINS: calendar.to_key(begins)},
-        kinds={"optuna"},
-        code_version=digest_of({"sweep": sweep.model_dump(mode="json"), "learner": start.complete})[:12],
-    )
+        "partitions_def": MONTHS,
+        "ins": {"features": dg.AssetIn(key=features, partition_mapping=HISTORY)},
+        "metadata": {ROW_KEYS: list(SWEEP_KEYS), BEGINS: calendar.to_key(begins)},
+        "kinds": {"optuna"},
+        # Who works on it makes no other asset of it.
+        "code_version": digest_of(
+            {"sweep": sweep.model_dump(mode="json", exclude={"workers"}), "learner": start.complete}
+        )[:12],
+    }
+    workers, op_tags = min(sweep.workers, sweep.trials), without_time_limit(op_tags)
+    return _in_one_step(study, about, op_tags) if workers == 1 else _shared(study, workers, about, op_tags)
+
+
+def without_time_limit(op_tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Tags of a training step as those of a step that trains many times."""
+    tags = dict(op_tags)
+    if "job_spec_config" in tags.get(POD_TAG, {}):
+        job = {name: value for name, value in tags[POD_TAG]["job_spec_config"].items() if name != _TIME_LIMIT}
+        tags[POD_TAG] = {**tags[POD_TAG], "job_spec_config": job}
+    return tags
+
+
+def _in_one_step(study: SweepStudy, about: Mapping[str, Any], op_tags: Mapping[str, Any]) -> dg.AssetsDefinition:
     def found(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
-        month = calendar.from_key(context.partition_key)
-        if month < begins:
+        if study.is_before(context.partition_key):
             return pl.DataFrame()
-        rows = features.collect()
-        data = digest_frame(
-            rows, [key for key in ("month_id", "valid_time", "box_id", "unit_id") if key in rows.columns]
+        with study.prepared(context.partition_key, tracking, features) as (sweep, data):
+            result = run_sweep(sweep, log=context.log.info, on_trial=study.teller(context, tracking, sweep))
+        return study.report(context, result, data)
+
+    made: dg.AssetsDefinition = dg.asset(**about, op_tags=op_tags)(found)
+    return made
+
+
+def _shared(
+    study: SweepStudy, workers: int, about: Mapping[str, Any], op_tags: Mapping[str, Any]
+) -> dg.AssetsDefinition:
+    # Steps may be pods, which share no disk: each reads the features for itself, and they meet in the study alone.
+    @dg.op(name=f"try_{study.name}", out=dg.Out(dg.Nothing), tags=op_tags, retry_policy=RETRIES)
+    def try_trials(context: dg.OpExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> None:
+        """Work on the trials until none is left."""
+        if study.is_before(context.partition_key):
+            return
+        with _said_once(), study.prepared(context.partition_key, tracking, features) as (sweep, _):
+            share_sweep(sweep, run=context.run_id, log=context.log.info)
+
+    @dg.op(
+        name=f"report_{study.name}",
+        ins={"features": dg.In(), "worked": dg.In(dg.Nothing)},
+        out=dg.Out(pl.DataFrame, metadata=about["metadata"]),
+        retry_policy=RETRIES,
+    )
+    def report(context: dg.OpExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
+        """Tell of the trials and propose the best."""
+        if study.is_before(context.partition_key):
+            return pl.DataFrame()
+        with _said_once(), study.prepared(context.partition_key, tracking, features) as (sweep, data):
+            result = collect_sweep(sweep, log=context.log.info, on_trial=study.teller(context, tracking, sweep))
+            return study.report(context, result, data)
+
+    def found(features: Any) -> Any:
+        return report.alias("report")(
+            features, [try_trials.alias(f"worker_{number}")(features) for number in range(1, workers + 1)]
         )
 
-        def tell(study: str, record: TrialRecord) -> None:
-            tracking.log_trial(
-                context,
-                study=study,
-                model=name,
-                month=context.partition_key,
-                number=record.number,
-                state=record.state,
-                parameters=record.values,
-                score=record.score,
-            )
+    made: dg.AssetsDefinition = dg.graph_asset(**about)(found)
+    return made
 
-        with tempfile.TemporaryDirectory() as scratch:
-            given = dict(arguments(rows.lazy(), month, Path(scratch)))
-            about = {
-                "data": data,
-                "measure": measure,
-                "libraries": library_versions(LIBRARIES, version),
-                # What is in the folder is the data again, and the folder is another one each time.
-                **{label: value for label, value in given.items() if not str(value).startswith(scratch)},
-            }
-            study = study_name(name, context.partition_key, sweep, start, about=about)
-            result = run_sweep(
-                Sweep(
-                    study=study,
-                    storage_url=tracking.study_storage,
-                    settings=sweep,
-                    start=start,
-                    objective=objective,
-                    arguments=given,
-                ),
-                log=context.log.info,
-                on_trial=partial(tell, study),
-            )
-        best = result.best
-        path = "/".join(folder.parts[-4:]) + "/defs.yaml"
-        change = propose((folder / "defs.yaml").read_text(), best.values, start, file=path)
-        context.log.info(
-            f"best of {len(result.trials)} trials: {best.score:.6g} with {best.values}; "
-            + (
-                f"to take it over, save this and run patch -p1 on it:\n{change}"
-                if change
-                else "the settings as they are"
-            )
-        )
-        shown = {"history": pictures.history(result, measure=measure, title=study)}
-        shown["slices"] = pictures.slices(result, sweep.space, measure=measure, title=study)
-        if shares := importances(result, sweep.space):
-            shown["importance"] = pictures.importance(shares, title=study)
-        context.add_output_metadata(
-            {
-                **{label: picture(png, f"{label} of {study}") for label, png in shown.items()},
-                "proposed_change": dg.MetadataValue.md(
-                    f"```diff\n{change}```\nSave it and run `patch -p1 < change.diff` in the project's folder, or edit "
-                    f"`{line_of(folder, ['learner'])}`."
-                    if change
-                    else "The settings as they are were the best."
-                ),
-                "best_score": number(best.score if best.score is not None else float("nan")),
-                **({"present_score": number(result.current.score)} if result.current and result.current.score else {}),
-                "trials": len(result.trials),
-                "pruned": result.count("pruned"),
-                "failed": result.count("failed"),
-                "study": study,
-                "head": frame_head(result.to_frame().sort("score", nulls_last=True)),
-                "features_digest": data,
-            }
-        )
-        return result.to_frame().select(pl.lit(month, pl.Int32).alias("month_id"), pl.all())
 
-    return found
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What a person must mend is no better at the next attempt."""
+    try:
+        yield
+    except PlatformError as error:
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error

@@ -42,8 +42,8 @@ PROGRAM = "python -m views_dagster.conflict.show"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, or 1 after an error that is told in words."""
     options = _parser().parse_args(arguments)
-    store = TableStore(tables_location())
     try:
+        store = TableStore(tables_location())
         if options.list:
             print(listing(store, RELEASED))
             return 0

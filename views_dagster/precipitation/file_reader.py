@@ -2,8 +2,9 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from views_dagster.precipitation.boxes import BoxGrid, hours_long, month_of_time
 from views_dagster.precipitation.weather_files import FileVariable, newest_time
 from views_dagster.sources.base import Reader
 
+Item = TypeVar("Item")
 _HOURS: Final = {"min": 1 / 60, "h": 1.0, "d": 24.0}
 
 
@@ -36,6 +38,15 @@ MonthId = Annotated[int, BeforeValidator(_month_id), Field(ge=FIRST_MONTH)]
 
 Hours = Annotated[float, BeforeValidator(_hours), Field(gt=0, le=31 * 24)]
 """A length of time in hours, in YAML written `30min`, `6h` or `1d`."""
+
+
+def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each fetched while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = reader.submit(next, items, None)
+            yield item
 
 
 class WeatherFileReader(Reader, ABC):

@@ -16,7 +16,7 @@ from views_dagster.precipitation.boxes import month_of_times
 from views_dagster.precipitation.coarsening import BoxRain, BoxSums, Coarsener, coarsener, rain_of
 from views_dagster.precipitation.column_arrays import as_lists
 from views_dagster.precipitation.column_times import Stamped, records_of
-from views_dagster.precipitation.file_reader import Hours, WeatherFileReader
+from views_dagster.precipitation.file_reader import Hours, WeatherFileReader, read_ahead
 from views_dagster.precipitation.rain_fields import RainFields, RainLimits
 from views_dagster.precipitation.rain_times import Since, differences, means
 from views_dagster.precipitation.weather_files import FileVariable, WeatherField, opened, provenance
@@ -133,7 +133,8 @@ class _Rain(WeatherFileReader, ABC):
 
     def _boxes(self, fields: RainFields, made: Coarsener, rows: "_Rows") -> Iterator[pl.DataFrame]:
         """Rows of each run of intervals, as its blocks come in."""
-        for which, of_run in groupby(fields.blocks(), key=lambda block: (int(block.which[0]), int(block.which[-1]))):
+        blocks = read_ahead(fields.blocks())
+        for which, of_run in groupby(blocks, key=lambda block: (int(block.which[0]), int(block.which[-1]))):
             sums = reduce(
                 BoxSums.plus,
                 (

@@ -15,11 +15,14 @@ import polars as pl
 
 from views_dagster.calendar import describe_months
 from views_dagster.errors import DamagedTableError, MissingMonthsError
+from views_dagster.storage.object_store import DELTA_OPTIONS, SCAN_OPTIONS, checked, explained, is_url
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 COMMIT_ATTEMPTS = 10
+FEW = 8
+"""So many files of an object store are looked at one by one; more are listed with their table."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,23 @@ class TableStore:
     """Tables under one location.
 
     Attributes:
-        location: folder or URL (`s3://bucket/prefix`); created where absent.
-        options: object-store options as delta-rs takes them; empty for a folder.
+        location: folder or URL (`s3://bucket/prefix`); the folder, not the bucket, is created where absent.
+        options: object-store options as delta-rs takes them, beside those of the environment; empty for a folder.
+
+    Whatever it does raises a StorageError where the folder or the object store is out of reach, does not allow it or is
+    full.
     """
 
     location: str
     options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked(self.location)
+
+    @property
+    def all_options(self) -> dict[str, str]:
+        """The options with those that every object store gets."""
+        return {**(DELTA_OPTIONS if is_url(self.location) else {}), **self.options}
 
     def uri(self, table: str) -> str:
         """Address of a table. Tables never nest: a slash in the key becomes a dot."""
@@ -42,7 +56,8 @@ class TableStore:
         """Whether anything was ever written to the table."""
         from deltalake import DeltaTable
 
-        return DeltaTable.is_deltatable(self.uri(table), dict(self.options))
+        with explained(self.uri(table), "read"):
+            return DeltaTable.is_deltatable(self.uri(table), self.all_options)
 
     def open(self, table: str, version: int | None = None) -> "DeltaTable":
         """The Delta table at `version`, by default the newest.
@@ -55,10 +70,11 @@ class TableStore:
 
         if not self.exists(table):
             raise MissingMonthsError(f"{table} has never been materialised")
-        kind = DeltaTable if "://" in self.location else _folder_table()
+        kind = DeltaTable if is_url(self.location) else _folder_table()
         try:
-            return kind(self.uri(table), version=version, storage_options=dict(self.options))
-        except DeltaError as error:
+            with explained(self.uri(table), "read"):
+                return kind(self.uri(table), version=version, storage_options=self.all_options)
+        except (DeltaError, FileNotFoundError) as error:
             raise DamagedTableError(
                 f"the log of {self.uri(table)} cannot be read: {error}; restore it from a backup, or remove the folder "
                 "and make its months again"
@@ -73,7 +89,8 @@ class TableStore:
     def scan(self, table: str, first: int, last: int, version: int | None = None) -> pl.LazyFrame:
         """Rows of months `first..last`, lazily; later months are never looked at."""
         delta = self.open(table, version)
-        return pl.scan_delta(delta).filter(pl.col("month_id").is_between(first, last))
+        options = SCAN_OPTIONS if is_url(self.location) else {}
+        return pl.scan_delta(delta, storage_options=dict(options)).filter(pl.col("month_id").is_between(first, last))
 
     def write(self, table: str, frame: pl.DataFrame, months: Sequence[int], note: Mapping[str, str]) -> int:
         """Replace `months` by `frame` in one commit and return a version of the table that holds them.
@@ -106,7 +123,8 @@ class TableStore:
         """Take `reject` back for the months `first..last`, where there was one."""
         if self.rejections(table, first, last):
             among = f"month_id >= {first} and month_id <= {last}"
-            _retried(lambda: self.open(f"rejected/{table}").delete(among))
+            with explained(self.uri(f"rejected/{table}"), "written to"):
+                _retried(lambda: self.open(f"rejected/{table}").delete(among))
 
     def rejections(self, table: str, first: int, last: int) -> dict[int, str]:
         """The months of `first..last` whose rows must not be built on, and why."""
@@ -118,29 +136,47 @@ class TableStore:
     def damage(self, table: str, first: int, last: int, version: int | None = None) -> dict[int, str]:
         """The months of `first..last` with a data file that is gone or has not the size it was written with, and what.
 
-        Looks at a folder's files, not into them; an object store answers for its own.
+        Looks at the files' sizes, not into them.
         """
-        if "://" in self.location or not self.exists(table):
+        if not self.exists(table):
             return {}
         delta = self.open(table, version)
-        files = pl.DataFrame(delta.get_add_actions(flatten=True))
-        found = {}
-        for month, path, size in files.select("partition.month_id", "path", "size_bytes").iter_rows():
-            file = Path(self.uri(table), path)
-            if first <= int(month) <= last and (not file.is_file() or file.stat().st_size != size):
-                found[int(month)] = f"{file} is {'damaged' if file.is_file() else 'gone'}"
-        return found
+        files = pl.DataFrame(delta.get_add_actions(flatten=True)).select(
+            pl.col("partition.month_id").cast(pl.Int32).alias("month_id"), "path", "size_bytes"
+        )
+        wanted = files.filter(pl.col("month_id").is_between(first, last))
+        sizes = self._sizes(table, delta, wanted["path"].to_list())
+        return {
+            month: f"{self.uri(table)}/{path} is {'gone' if found is None else 'damaged'}"
+            for (month, path, size), found in zip(wanted.iter_rows(), sizes, strict=True)
+            if found != size
+        }
+
+    def _sizes(self, table: str, delta: "DeltaTable", paths: Sequence[str]) -> list[int | None]:
+        """Bytes of each file of a table; None where it is gone."""
+        if not is_url(self.location):
+            files = [Path(self.uri(table), path) for path in paths]
+            return [file.stat().st_size if file.is_file() else None for file in files]
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import FileSelector
+
+        with explained(self.uri(table), "read"):
+            handler = DeltaStorageHandler.from_table(delta._table, self.all_options)
+            if len(paths) <= FEW:
+                return [found.size for found in handler.get_file_info(list(paths))]
+            # One answer names a thousand files.
+            infos = handler.get_file_info_selector(FileSelector("", recursive=True))
+            listed = {file.path: file.size for file in infos}
+            return [listed.get(path) for path in paths]
 
     def _commit(self, table: str, frame: pl.DataFrame, predicate: str, note: dict[str, str]) -> int:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-        if "://" not in self.location:
-            Path(self.location).mkdir(parents=True, exist_ok=True)
         arguments: dict[str, Any] = {
             "mode": "overwrite",
             "partition_by": ["month_id"],
             "schema_mode": "merge",
-            "storage_options": dict(self.options),
+            "storage_options": self.all_options,
             "commit_properties": CommitProperties(custom_metadata=note, max_commit_retries=100),
         }
 
@@ -152,14 +188,17 @@ class TableStore:
                     self.uri(table),
                     schema=frame.head(0).to_arrow().schema,
                     partition_by=["month_id"],
-                    storage_options=dict(self.options),
+                    storage_options=self.all_options,
                     mode="ignore",
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
             write_deltalake(self.uri(table), frame, predicate=predicate, **arguments)
 
-        _retried(write)
-        return DeltaTable(self.uri(table), storage_options=dict(self.options)).version()
+        with explained(self.uri(table), "written to"):
+            if not is_url(self.location):
+                Path(self.location).mkdir(parents=True, exist_ok=True)
+            _retried(write)
+        return self.open(table).version()
 
 
 @cache

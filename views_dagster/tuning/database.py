@@ -1,5 +1,6 @@
-"""The database of studies: opened for many processes at once, also where it is one file."""
+"""The database of studies, for many processes at once, also where it is one file."""
 
+import json
 import time
 import warnings
 from pathlib import Path
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 MISSED_BEATS: Final = 6
 """A trial that has not been heard of for so many heartbeats is forsaken."""
+
+OWNER: Final = "owner"
+"""User attribute of a trial: the process that has claimed it."""
 
 _LOCK_SECONDS: Final = 60
 _OPENING_TRIES: Final = 5
@@ -76,6 +80,30 @@ def open_database(url: str, heartbeat_seconds: int) -> "RDBStorage":
         event.listen(storage.engine, "begin", _begin_with_the_lock)
         storage.engine.dispose()
     return storage
+
+
+def hand_back(storage: "RDBStorage", trial_id: int, owner: str) -> bool:
+    """Let a trial wait again, if it runs and still is its owner's; one of many who try it at once does.
+
+    Optuna sets a state whatever it was: of two processes that find the same trial forsaken, the slower one would take
+    it from whoever has claimed it in between.
+    """
+    from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+    from optuna.trial import TrialState
+    from sqlalchemy import select, update
+
+    trial = TrialModel.trial_id == trial_id
+    owned = (TrialUserAttributeModel.trial_id == trial_id) & (TrialUserAttributeModel.key == OWNER)
+    with storage.engine.begin() as connection:
+        # Who claims a trial needs this lock, too.
+        state = connection.execute(select(TrialModel.state).where(trial).with_for_update()).scalar_one()
+        known = connection.execute(select(TrialUserAttributeModel.value_json).where(owned)).scalar_one_or_none()
+        if state is not TrialState.RUNNING or (json.loads(known) if known else "") != owner:
+            return False
+        # Nobody's, lest it looks forsaken between its next claim and the claimant's name.
+        connection.execute(update(TrialUserAttributeModel).where(owned).values(value_json=json.dumps("")))
+        connection.execute(update(TrialModel).where(trial).values(state=TrialState.WAITING))
+    return True
 
 
 def _without_implicit_begin(connection: Any, _: object) -> None:

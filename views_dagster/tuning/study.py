@@ -2,22 +2,23 @@
 
 A study is made with all of its trials waiting. Who works on it claims the first one that waits; a trial whose process
 is gone waits again, with the values it had. So a finished trial is never repeated, and as many finish as were asked
-for, whatever is killed and however many work at once. Optuna proposes and stores; what a trial does is decided in
-`worker`, who works in `sweep`.
+for, whatever is killed and however many work at once. Optuna proposes and stores; a claimed trial is in `claim`, what
+it does is decided in `worker`, who works in `sweep`.
 """
 
 import hashlib
 import json
-import threading
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import JsonValue
 
 from views_dagster.errors import PlatformError
 from views_dagster.seeds import seed_for
-from views_dagster.tuning.database import open_database
+from views_dagster.tuning.claim import Claim
+from views_dagster.tuning.database import OWNER, hand_back, open_database
 from views_dagster.tuning.liveness import is_child, is_gone, this_process
 from views_dagster.tuning.records import STATES, TrialRecord
 from views_dagster.tuning.search import pruner, sampler
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 HEARTBEAT_SECONDS: Final = 10
-_VALUES, _OWNER, _ERROR, _CRASHES, _IDENTITY = "values", "owner", "error", "crashes", "identity"
-_TOLD: Final = "told "
+MOST_CRASHES: Final = 3
+"""A trial whose process dies so often, as when memory runs out, has failed."""
+
+_VALUES, _ERROR, _CRASHES, _IDENTITY = "values", "error", "crashes", "identity"
+_TOLD, _BEGAN = "told ", "began "
 
 
 def identity_of(settings: SweepSettings, start: StartingPoint) -> str:
@@ -68,7 +72,7 @@ class SharedStudy:
         self.settings = settings
         self.start = start
         self.current = current_values(settings.space, start)
-        self._heartbeat_seconds = heartbeat_seconds
+        self.heartbeat_seconds = heartbeat_seconds
         self._storage = open_database(url, heartbeat_seconds)
         self._study = optuna.create_study(
             storage=self._storage,
@@ -95,31 +99,35 @@ class SharedStudy:
                 continue
             if won:
                 with ExitStack() as undo:
-                    undo.callback(self._release, frozen._trial_id)
-                    self._storage.set_trial_user_attr(frozen._trial_id, _OWNER, this_process())
+                    undo.callback(self.release, frozen._trial_id, this_process())
+                    self._storage.set_trial_user_attr(frozen._trial_id, OWNER, this_process())
                     claim = self._claimed(frozen)
                     undo.pop_all()
                 return claim
         return None
 
-    def reclaim(self, *, spared: Collection[int] = ()) -> None:
+    def reclaim(self, *, spared: Collection[int] = (), counts: bool = False) -> None:
         """Let trials wait again whose process is gone: known to be, on this machine, or silent for too long.
 
         Args:
             spared: child processes whose trials stay, for `count_crash` to hear of.
+            counts: whether a trial fails that has lost so `MOST_CRASHES` processes.
         """
         from optuna.trial import TrialState
 
         silent = set(self._storage._get_stale_trial_ids(self._id))
         for frozen in self._trials(TrialState.RUNNING):
-            owner = frozen.user_attrs.get(_OWNER, "")
+            owner = frozen.user_attrs.get(OWNER, "")
             if any(is_child(owner, pid) for pid in spared):
                 continue
             if frozen._trial_id in silent or is_gone(owner):
-                self._release(frozen._trial_id)
+                if counts:
+                    self._count_death(frozen)
+                else:
+                    self.release(frozen._trial_id, owner)
 
-    def count_crash(self, pid: int, *, most: int, cause: str) -> bool:
-        """Let the trial of a child process that has died wait again, or fail where that happened `most` times.
+    def count_crash(self, pid: int, *, cause: str) -> bool:
+        """Let the trial of a child process that has died wait again, or fail where that happened too often.
 
         Returns:
             Whether the process had a trial.
@@ -127,16 +135,22 @@ class SharedStudy:
         from optuna.trial import TrialState
 
         for frozen in self._trials(TrialState.RUNNING):
-            if not is_child(frozen.user_attrs.get(_OWNER, ""), pid):
-                continue
-            crashes = frozen.user_attrs.get(_CRASHES, 0) + 1
-            self._storage.set_trial_user_attr(frozen._trial_id, _CRASHES, crashes)
-            if crashes < most:
-                self._release(frozen._trial_id)
-            else:
-                self._end(frozen._trial_id, TrialState.FAIL, error=f"its process died {crashes} times, by {cause}")
-            return True
+            if is_child(frozen.user_attrs.get(OWNER, ""), pid):
+                self._count_death(frozen, f", by {cause}")
+                return True
         return False
+
+    def deadline(self, run: str) -> float | None:
+        """When the time of a run is over, in seconds since the epoch, whichever of its processes asks and how often."""
+        hours = self.settings.timeout_hours
+        if hours is None:
+            return None
+        note = f"{_BEGAN}{run}"
+        began = self._storage.get_study_user_attrs(self._id).get(note)
+        if began is None:
+            began = time.time()
+            self._storage.set_study_user_attr(self._id, note, began)
+        return float(began) + 3600 * hours
 
     def unfinished(self) -> int:
         """How many trials wait or run."""
@@ -212,18 +226,12 @@ class SharedStudy:
     def _proposed(self, trial: "Trial") -> dict[str, JsonValue]:
         return {path: dimension.suggest(trial, path) for path, dimension in self.settings.space.items()}
 
-    def _release(self, trial_id: int) -> None:
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
+    def release(self, trial_id: int, owner: str) -> None:
+        """Let a running trial wait again, unless its owner has changed or it is done after all."""
+        hand_back(self._storage, trial_id, owner)
 
-        try:
-            self._storage.set_trial_user_attr(trial_id, _OWNER, "")
-            self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
-        except UpdateFinishedTrialError:
-            # It lived after all, and is done.
-            return
-
-    def _end(self, trial_id: int, state: Any, score: float | None = None, error: str | None = None) -> None:
+    def end(self, trial_id: int, state: Any, score: float | None = None, error: str | None = None) -> None:
+        """A trial is done, unless it was before: the first result stands."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
@@ -231,89 +239,31 @@ class SharedStudy:
                 self._storage.set_trial_user_attr(trial_id, _ERROR, error)
             self._storage.set_trial_state_values(trial_id, state, None if score is None else [score])
         except UpdateFinishedTrialError:
-            # Thought dead, it was given to another process, which has finished it: the first result stands.
+            # Thought dead, it was given to another process, which has finished it.
             return
 
-
-class Claim:
-    """A trial that this process runs.
-
-    Attributes:
-        number: from 0.
-        values: by dotted path.
-        settings: of the learner, with the values.
-    """
-
-    def __init__(
-        self, study: SharedStudy, trial: "Trial", values: dict[str, JsonValue], *, reported: frozenset[int]
-    ) -> None:
-        self.number = trial.number
-        self.values = values
-        self.settings = study.start.changed(values)
-        self._study, self._trial, self._reported = study, trial, reported
-        self._over = False
-        # What the present settings score is what all others are compared with.
-        self._prunable = not (trial.number == 0 and study.current is not None)
-
-    def report(self, step: int, value: float) -> None:
-        """Say how good the trial is at a point of its way, counted from 0; lower is better.
-
-        Raises:
-            TrialPruned: it is not worth going on.
-        """
-        import optuna
-
-        if step not in self._reported:
-            self._trial.report(value, step)
-        if self._prunable and self._trial.should_prune():
-            raise optuna.TrialPruned
-
-    def finish(self, score: float) -> None:
-        """It has a score."""
-        from optuna.trial import TrialState
-
-        self._study._end(self._trial._trial_id, TrialState.COMPLETE, score)
-        self._over = True
-
-    def prune(self) -> None:
-        """It was stopped early."""
-        from optuna.trial import TrialState
-
-        self._study._end(self._trial._trial_id, TrialState.PRUNED)
-        self._over = True
-
-    def fail(self, error: str) -> None:
-        """Its settings give no score."""
-        from optuna.trial import TrialState
-
-        self._study._end(self._trial._trial_id, TrialState.FAIL, error=error)
-        self._over = True
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Give signs of life; a trial that is left without an end waits again."""
-        ended = threading.Event()
-        beating = threading.Thread(target=self._beat, args=(ended,), daemon=True)
-        beating.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            beating.join()
-            if not self._over:
-                self._study._release(self._trial._trial_id)
-
-    def _beat(self, ended: threading.Event) -> None:
+    def beat(self, trial_id: int) -> None:
+        """A sign of life of a running trial; none where the database is away for a moment."""
         from optuna.exceptions import StorageInternalError
 
-        storage = self._study._storage
-        while not ended.wait(self._study._heartbeat_seconds):
-            try:
-                storage.record_heartbeat(self._trial._trial_id)
-            except StorageInternalError:
-                # The database was away for a moment; several beats may be missed.
-                continue
-        storage.remove_session()
+        with suppress(StorageInternalError):
+            self._storage.record_heartbeat(trial_id)
+
+    def leave(self) -> None:
+        """Let go of what the calling thread holds of the database."""
+        self._storage.remove_session()
+
+    def _count_death(self, frozen: "FrozenTrial", cause: str = "") -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        crashes = frozen.user_attrs.get(_CRASHES, 0) + 1
+        with suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_user_attr(frozen._trial_id, _CRASHES, crashes)
+        if crashes < MOST_CRASHES:
+            self.release(frozen._trial_id, frozen.user_attrs.get(OWNER, ""))
+        else:
+            self.end(frozen._trial_id, TrialState.FAIL, error=f"its process died {crashes} times{cause}")
 
 
 def _finished_states() -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import IO, Final
 
 from pydantic import JsonValue
@@ -18,11 +19,8 @@ from pydantic import JsonValue
 from views_dagster.errors import PlatformError
 from views_dagster.tuning.records import SweepResult, TrialRecord
 from views_dagster.tuning.space import StartingPoint, SweepSettings
-from views_dagster.tuning.study import SharedStudy, identity_of
+from views_dagster.tuning.study import MOST_CRASHES, SharedStudy, identity_of
 from views_dagster.tuning.worker import REFUSED, Sweep, work
-
-MOST_CRASHES: Final = 3
-"""A trial whose process dies so often while the sweep lives, as when memory runs out, has failed."""
 
 _POLL_SECONDS: Final = 0.5
 _TAIL_LINES: Final = 40
@@ -68,29 +66,92 @@ def run_sweep(
     hours = sweep.settings.timeout_hours
     if hours is not None:
         sweep = sweep.model_copy(update={"stop_at": time.time() + 3600 * hours})
-
-    def tell() -> None:
-        told = study.told()
-        for record in study.records():
-            if record.number not in told:
-                log(_in_words(record, sweep.settings.trials))
-                on_trial(record)
-                study.mark_told(record.number)
-
+    tell = partial(_tell, study, log, on_trial)
     try:
-        study.reclaim()
-        tell()
-        left = study.unfinished()
-        if left and sweep.settings.parallel == 1:
-            work(study, sweep.build_objective(), stop_at=sweep.stop_at, after_each=tell)
-        elif left:
-            _run_workers(sweep, study, count=min(sweep.settings.parallel, left), tell=tell, log=log)
-        tell()
-        records = study.records()
+        _work_off(sweep, study, tell=tell, log=log)
+        return _result(study)
     finally:
         study.close()
+
+
+def share_sweep(sweep: Sweep, *, run: str, log: Callable[[str], None]) -> None:
+    """Work on a study as one of several workers, until no trial of it is left.
+
+    A trial whose process has died too often fails, whichever worker it was: else settings that use up the memory would
+    end one worker after the other.
+
+    Args:
+        run: what the workers have in common; `timeout_hours` count from when the first of them began.
+        log: told of each trial that finishes meanwhile, also those of other workers.
+
+    Raises:
+        PlatformError: as `run_sweep`.
+    """
+    study = sweep.open()
+    known = {record.number for record in study.records()}
+
+    def tell() -> None:
+        for record in study.records():
+            if record.number not in known:
+                known.add(record.number)
+                log(_in_words(record, sweep.settings.trials))
+
+    try:
+        sweep = sweep.model_copy(update={"stop_at": study.deadline(run)})
+        _work_off(sweep, study, tell=tell, log=log, counts=True)
+    finally:
+        study.close()
+
+
+def collect_sweep(sweep: Sweep, *, log: Callable[[str], None], on_trial: Callable[[TrialRecord], None]) -> SweepResult:
+    """Tell of the trials that workers have finished, as `run_sweep` does, and return all of them.
+
+    Raises:
+        PlatformError: the study's database cannot be opened, or trials are left although there was time for them.
+    """
+    study = sweep.open()
+    try:
+        _tell(study, log, on_trial)
+        result = _result(study)
+    finally:
+        study.close()
+    if not result.is_complete and sweep.settings.timeout_hours is None:
+        raise PlatformError(
+            f"{len(result.trials)} of {result.wanted} trials of {sweep.study} have finished, but no worker is left: "
+            "its features were made again meanwhile, or its workers do not share one database of studies; see to that "
+            "and start the sweep again"
+        )
+    return result
+
+
+def _work_off(
+    sweep: Sweep, study: SharedStudy, *, tell: Callable[[], None], log: Callable[[str], None], counts: bool = False
+) -> None:
+    """Run what is left of the trials, here or in child processes."""
+    study.reclaim(counts=counts)
+    tell()
+    left = study.unfinished()
+    if left and sweep.settings.parallel == 1:
+        work(study, sweep.build_objective(), stop_at=sweep.stop_at, after_each=tell, counts=counts)
+    elif left:
+        _run_workers(sweep, study, count=min(sweep.settings.parallel, left), tell=tell, log=log, counts=counts)
+    tell()
+
+
+def _tell(study: SharedStudy, log: Callable[[str], None], on_trial: Callable[[TrialRecord], None]) -> None:
+    """Tell of the finished trials that nobody was told of."""
+    told = study.told()
+    for record in study.records():
+        if record.number not in told:
+            log(_in_words(record, study.settings.trials))
+            on_trial(record)
+            study.mark_told(record.number)
+
+
+def _result(study: SharedStudy) -> SweepResult:
+    records = study.records()
     current = next((record for record in records if record.number == 0 and record.values == study.current), None)
-    return SweepResult(sweep.study, records, sweep.settings.trials, current)
+    return SweepResult(study.name, records, study.settings.trials, current)
 
 
 class _Worker:
@@ -135,7 +196,13 @@ class _Worker:
 
 
 def _run_workers(
-    sweep: Sweep, study: SharedStudy, *, count: int, tell: Callable[[], None], log: Callable[[str], None]
+    sweep: Sweep,
+    study: SharedStudy,
+    *,
+    count: int,
+    tell: Callable[[], None],
+    log: Callable[[str], None],
+    counts: bool,
 ) -> None:
     """Keep `count` processes at work until they end by themselves; replace those that die."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -157,7 +224,7 @@ def _run_workers(
                     raise RuntimeError("a process of the sweep stopped with an error:\n" + "\n".join(worker.tail))
                 if status < 0:
                     log(f"a process of the sweep died by signal {-status}; another takes its place")
-                    had_trial = study.count_crash(worker.process.pid, most=MOST_CRASHES, cause=f"signal {-status}")
+                    had_trial = study.count_crash(worker.process.pid, cause=f"signal {-status}")
                     idle_crashes += not had_trial
                     if idle_crashes >= MOST_CRASHES:
                         raise RuntimeError(
@@ -165,7 +232,7 @@ def _run_workers(
                             + "\n".join(worker.tail)
                         )
                     workers.append(_Worker(sweep, lines))
-            study.reclaim(spared=[worker.process.pid for worker in workers])
+            study.reclaim(spared=[worker.process.pid for worker in workers], counts=counts)
     finally:
         for worker in workers:
             worker.kill()

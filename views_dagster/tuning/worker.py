@@ -19,8 +19,9 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from views_dagster.errors import ForecastError, PanelError, PlatformError, QuerysetError
+from views_dagster.tuning.claim import Claim
 from views_dagster.tuning.space import StartingPoint, SweepSettings
-from views_dagster.tuning.study import HEARTBEAT_SECONDS, Claim, SharedStudy
+from views_dagster.tuning.study import HEARTBEAT_SECONDS, SharedStudy
 
 Report = Callable[[int, float], None]
 """Told how good a trial is at a point of its way, counted from 0; lower is better. It raises to stop the trial."""
@@ -75,16 +76,18 @@ def work(
     stop_at: float | None,
     after_each: Callable[[], None],
     reclaims: bool = True,
+    counts: bool = False,
 ) -> None:
     """Run trials until all have finished, also those of other processes, or until it is `stop_at`.
 
     Args:
         reclaims: whether it looks for trials whose process is gone. One of several children leaves that to its parent,
             which counts how often they die.
+        counts: whether a trial fails that has lost too many processes.
     """
     while stop_at is None or time.time() < stop_at:
         if reclaims:
-            study.reclaim()
+            study.reclaim(counts=counts)
         claim = study.claim()
         if claim is not None:
             attempt(claim, objective)

@@ -14,6 +14,7 @@ from views_dagster.calendar import from_key
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.diagnosis import to_frame
 from views_dagster.errors import ArtifactError, ForecastError, PanelError
+from views_dagster.precipitation.learners import network_training
 from views_dagster.precipitation.learners.base import Diagnosis
 from views_dagster.precipitation.learners.climatology import FittedClimatology
 from views_dagster.storage.digests import digest_frame
@@ -308,6 +309,35 @@ def test_the_digest_of_an_artifact_is_that_of_its_files(made: Home) -> None:
         rows = made.rows(f"artifacts/{model}", MONTH)
         assert made.metadata(f"artifacts/{model}", MONTH)["digest"] == digest_frame(rows, ["month_id", "path"])
         assert made.metadata(f"artifacts/{model}", MONTH)["mlflow_run"]
+
+
+# What happens to a training that is killed.
+
+
+def test_a_killed_training_goes_on_and_gives_the_same_bytes(
+    made: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Killed after the first of two epochs: the second run trains the second alone, and leaves no checkpoint."""
+    home = made.copy(tmp_path)
+    trained = network_training._run_epoch
+    epochs: list[int] = []
+
+    def killed(*args: Any) -> None:
+        epochs.append(args[5])
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        trained(*args)
+
+    monkeypatch.setattr(network_training, "_run_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        home.run("key:artifacts/deep_column", MONTH)
+    checkpoints = tmp_path / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == [f"deep_column.{MONTH}"]
+    assert home.run("key:artifacts/deep_column", MONTH).success
+    assert epochs == [0, 1, 1]
+    assert f"goes on with round 1 from checkpoint {checkpoints}/deep_column.{MONTH}" in capfd.readouterr().err
+    assert artifact(home, "deep_column") == artifact(made, "deep_column")
+    assert list(checkpoints.iterdir()) == []
 
 
 # What does not load.

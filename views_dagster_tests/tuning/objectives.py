@@ -2,15 +2,20 @@
 
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from views_dagster.errors import ForecastError, SourceError
+from views_dagster.tuning.records import TrialRecord
 from views_dagster.tuning.space import StartingPoint, SweepSettings
 from views_dagster.tuning.worker import Objective, Report, Sweep
 
 HERE = __name__
+PATIENCE_SECONDS = 120
+POLL_SECONDS = 0.01
 START = StartingPoint({"x": 0.5, "b": {"y": 2}}, {"x": 0.5, "b": {"y": 2}})
 SPACE = {"x": {"low": -5, "high": 5}, "b.y": {"low": 0, "high": 10, "int": True}}
 
@@ -44,13 +49,31 @@ def begun(folder: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
+def lines_of(trials: Iterable[TrialRecord]) -> Counter[str]:
+    """What `begun` holds for each of these trials, run once."""
+    return Counter(f"{trial.values['x']} {trial.values['b.y']}" for trial in trials)
+
+
+def held(folder: Path) -> int:
+    """Id of the process that waits for ever, as soon as there is one."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (folder / "held").exists() or not (written := (folder / "held").read_text()):
+        assert time.monotonic() < deadline, "no process came to wait for ever"
+        time.sleep(POLL_SECONDS)
+    return int(written)
+
+
 def bowl(folder: str, hold_at: int | None = None) -> Objective:
-    """Writes down what it tries. Attempt number `hold_at` waits for ever, if the file `hold` is there."""
+    """Writes down what it tries. Attempt number `hold_at` waits for ever, if the file `hold` is there.
+
+    The process that waits writes its id to the file `held`.
+    """
 
     def objective(settings: Mapping[str, Any], report: Report) -> float:
         with Path(folder, "begun").open("a") as file:
             file.write(f"{settings['x']} {settings['b']['y']}\n")
         if hold_at is not None and len(begun(Path(folder))) == hold_at and Path(folder, "hold").exists():
+            Path(folder, "held").write_text(str(os.getpid()))
             signal.pause()
         report(0, score_of(settings) + 1)
         return score_of(settings)

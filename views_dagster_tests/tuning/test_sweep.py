@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,16 @@ from views_dagster.tuning.space import StartingPoint
 from views_dagster.tuning.sweep import run_sweep, study_name
 from views_dagster.tuning.worker import Sweep
 from views_dagster_tests.homes import ROOT
-from views_dagster_tests.tuning.objectives import START, begun, score_of, settings_of, sweep_of
-
-PATIENCE_SECONDS = 120
-POLL_SECONDS = 0.01
+from views_dagster_tests.tuning.objectives import (
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    START,
+    begun,
+    lines_of,
+    score_of,
+    settings_of,
+    sweep_of,
+)
 
 RUN = """
 import sys
@@ -61,11 +66,6 @@ def assert_complete(result: SweepResult, trials: int) -> None:
     for trial in result.trials:
         assert trial.score == score_of(START.changed(trial.values))
     assert result.best.score == min(trial.score for trial in result.trials if trial.score is not None)
-
-
-def lines_of(trials: Iterable[TrialRecord]) -> Counter[str]:
-    """What `begun` holds for each of these trials, run once."""
-    return Counter(f"{trial.values['x']} {trial.values['b.y']}" for trial in trials)
 
 
 def test_a_study_is_named_by_what_its_scores_depend_on() -> None:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,19 @@ from views_dagster.precipitation.columns import Columns
 Report = Callable[[int, float], None]
 """Told after each round of training (an epoch, say): its number from 0 and the validation score, where lower is
 better. It may raise to stop the training (a sweep that prunes a trial)."""
+
+
+class Checkpoint(Protocol):
+    """Where the state of an unfinished training is kept."""
+
+    def load(self) -> bytes | None:
+        """What was saved last, whole, or None."""
+
+    def save(self, state: bytes) -> None:
+        """Replace what was saved, atomically."""
+
+    def resumed(self, rounds: int) -> None:
+        """Hear that the training goes on after so many rounds."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,12 @@ class DiagnosisLearner(BaseModel, ABC):
         Raises:
             PanelError: too few rows, a variable that a setting names is absent, or a NaN.
         """
+
+    def resume(
+        self, train: Columns, validation: Columns, *, seed: int, report: Report | None, checkpoint: Checkpoint
+    ) -> FittedDiagnosis:
+        """`fit`, going on from where `checkpoint` stands; a learner that keeps no state starts over."""
+        return self.fit(train, validation, seed=seed, report=report)
 
     @abstractmethod
     def fitted_type(self) -> type[FittedDiagnosis]:

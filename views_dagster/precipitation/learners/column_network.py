@@ -11,7 +11,13 @@ from pydantic import Field, field_validator
 
 from views_dagster.errors import ArtifactError, PanelError
 from views_dagster.precipitation.columns import Columns
-from views_dagster.precipitation.learners.base import Diagnosis, DiagnosisLearner, FittedDiagnosis, Report
+from views_dagster.precipitation.learners.base import (
+    Checkpoint,
+    Diagnosis,
+    DiagnosisLearner,
+    FittedDiagnosis,
+    Report,
+)
 from views_dagster.precipitation.learners.inputs import (
     Inputs,
     Stored,
@@ -30,7 +36,7 @@ from views_dagster.precipitation.learners.network_parts import (
     predicted_scores,
     reproducible,
 )
-from views_dagster.precipitation.learners.network_training import Checkpoint, Plan, train_network
+from views_dagster.precipitation.learners.network_training import Plan, train_network
 from views_dagster.precipitation.normalisation import Normalisation
 from views_dagster.precipitation.rebalancing import NoRebalance, Rebalance, RebalanceReport
 from views_dagster.seeds import seed_for
@@ -129,6 +135,12 @@ class ColumnNetwork(Plan, DiagnosisLearner):
             normalisation,
             progress.best,
         )
+
+    def resume(
+        self, train: Columns, validation: Columns, *, seed: int, report: Report | None, checkpoint: Checkpoint
+    ) -> FittedColumnNetwork:
+        """`fit`, which keeps its state after each epoch."""
+        return self.fit(train, validation, seed=seed, report=report, checkpoint=checkpoint)
 
     def fitted_type(self) -> type[FittedColumnNetwork]:
         """`FittedColumnNetwork`."""

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from views_dagster.errors import ArtifactError, ForecastError
-from views_dagster.precipitation.learners.base import Report
+from views_dagster.precipitation.learners.base import Checkpoint, Report
 from views_dagster.precipitation.learners.inputs import ranked_score
 from views_dagster.precipitation.learners.network_calibration import calibration
 from views_dagster.precipitation.learners.network_parts import (
@@ -43,16 +43,6 @@ if TYPE_CHECKING:
 
 PRIOR_ROWS: Final = 1 << 15
 """Training rows by which the prior correction is refined."""
-
-
-class Checkpoint(Protocol):
-    """Where the state of an unfinished training is kept."""
-
-    def load(self) -> bytes | None:
-        """What was saved last, whole, or None."""
-
-    def save(self, state: bytes) -> None:
-        """Replace what was saved, atomically."""
 
 
 class Plan(BaseModel):
@@ -186,6 +176,8 @@ def train_network(
     identity = _identity(plan, seed, shape, examples, validation, rows, weights) if checkpoint else ""
     if checkpoint and (state := checkpoint.load()) is not None:
         progress.resume(state, identity)
+        if progress.scores:
+            checkpoint.resumed(len(progress.scores))
     for epoch, score in enumerate(progress.scores):
         if report:
             report(epoch, score)

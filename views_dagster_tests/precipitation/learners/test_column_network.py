@@ -29,12 +29,16 @@ class Memory:
 
     def __init__(self) -> None:
         self.states: list[bytes] = []
+        self.rounds = 0
 
     def load(self) -> bytes | None:
         return self.states[-1] if self.states else None
 
     def save(self, state: bytes) -> None:
         self.states.append(state)
+
+    def resumed(self, rounds: int) -> None:
+        self.rounds = rounds
 
 
 class KilledError(Exception):
@@ -127,6 +131,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(killed_after: int) -> None:
     assert found.to_files() == expected
     assert resumed == whole
     assert len(checkpoint.states) == 4, "no epoch was done twice"
+    assert checkpoint.rounds == killed_after + 1
 
 
 def test_a_checkpoint_of_another_training_is_passed_over(fitted: FittedColumnNetwork) -> None:

@@ -1,0 +1,244 @@
+"""Steps as pods: dagster-k8s' executor, and words for what happens to a pod outside of the code that it runs.
+
+A step that fails says so itself. A pod that is killed, evicted or never started says nothing: here the run's log gets
+the cause and the remedy, and the step is started again where that may help.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.events import DagsterEvent, EngineEventData
+from dagster._core.execution.plan.objects import StepRetryData
+from dagster._core.executor.step_delegating import (
+    CheckStepHealthResult,
+    StepDelegatingExecutor,
+    StepHandler,
+    StepHandlerContext,
+)
+from dagster_k8s import K8sRunLauncher, k8s_job_executor
+from dagster_k8s.client import DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError
+from dagster_k8s.executor import K8sStepHandler
+from kubernetes.client.rest import ApiException
+from urllib3.exceptions import HTTPError
+
+from views_dagster.errors import PlatformError
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import IStepContext
+    from dagster._core.execution.plan.state import KnownExecutionState
+    from dagster_shared.error import SerializableErrorInfo
+
+HEALTH_SECONDS: Final = 20
+"""Time between two looks at the pods that run."""
+LOST_POD_RETRIES: Final = 2
+"""How often a step without retries of its own starts again after its pod was lost."""
+LOST_POD_DELAY: Final = 10
+LAST_LINES: Final = 15
+KILLED: Final = 137
+
+
+class PodHandler(StepHandler):
+    """Launches, watches and ends the pods of steps through dagster-k8s.
+
+    Attributes:
+        lost: keys of steps whose pod went in a way that may not repeat itself.
+    """
+
+    def __init__(self, pods: K8sStepHandler) -> None:
+        super().__init__()
+        self._pods = pods
+        self._told: dict[str, str] = {}
+        self.lost: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """As dagster-k8s calls it."""
+        return str(self._pods.name)
+
+    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        """Create the step's Job.
+
+        Raises:
+            PlatformError: the API server cannot be reached, or refuses it.
+        """
+        try:
+            yield from self._pods.launch_step(step_handler_context)
+        except (DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError) as error:
+            step = _step_of(step_handler_context)
+            raise PlatformError(f"no pod could be started for {step}: {refusal(error.k8s_api_exception)}") from error
+
+    def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        """Whether the step's pod may still be at work; the reason where not."""
+        found = self._pods.check_step_health(step_handler_context)
+        step = _step_of(step_handler_context)
+        job = self._pods._get_k8s_step_job_name(step_handler_context)
+        namespace = self._pods._get_container_context(step_handler_context).namespace
+        try:
+            pods = self._pods._api_client.get_pods_in_job(job, namespace)
+            if found.is_healthy:
+                self._tell_if_waiting(step_handler_context, step, job, pods)
+                return found
+            status = self._pods._api_client.get_job_status(job, namespace)
+            reason, again = explanation(pods, [] if status is None else status.conditions or [])
+            if pods and reason is None:
+                reason = f"Its last words:\n{self._last_words(pods, namespace)}"
+        except (ApiException, DagsterK8sUnrecoverableAPIError, HTTPError) as error:
+            if found.is_healthy:
+                return found
+            reason, again = f"Its pods cannot be looked at: {refusal(error)}.", True
+        if again:
+            self.lost.add(step)
+        else:
+            self.lost.discard(step)
+        return CheckStepHealthResult.unhealthy(f"{found.unhealthy_reason} {reason or ''}".rstrip())
+
+    def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        """Delete the step's Job; where that fails, the run ends all the same, and its log says what is left."""
+        try:
+            yield from self._pods.terminate_step(step_handler_context)
+        except (ApiException, HTTPError) as error:
+            step = _step_of(step_handler_context)
+            yield DagsterEvent.engine_event(
+                step_handler_context.get_step_context(step),
+                f"The Job of {step} could not be deleted: {refusal(error)}",
+                EngineEventData(),
+            )
+
+    def _tell_if_waiting(self, context: StepHandlerContext, step: str, job: str, pods: Sequence[Any]) -> None:
+        """Write into the run's log what a pod waits for, once for each reason."""
+        said = waiting(pods)
+        if said and self._told.get(job) != said:
+            self._told[job] = said
+            DagsterEvent.engine_event(
+                context.get_step_context(step), f"The pod of {step} waits: {said}", EngineEventData()
+            )
+
+    def _last_words(self, pods: Sequence[Any], namespace: str | None) -> str:
+        name = pods[-1].metadata.name
+        words: str = self._pods._api_client.retrieve_pod_logs(name, cast(str, namespace), tail_lines=LAST_LINES)
+        return words.rstrip()
+
+
+class PodExecutor(StepDelegatingExecutor):
+    """Starts a step again whose pod was lost, also where the step has no retries of its own."""
+
+    def log_failure_or_retry_event_after_error(
+        self, step_context: "IStepContext", err_info: "SerializableErrorInfo", known_state: "KnownExecutionState"
+    ) -> DagsterEvent:
+        """Record that the step failed, or that it will be tried again."""
+        lost = cast(PodHandler, self._step_handler).lost
+        tried = known_state.get_retry_state().get_attempt_count(step_context.step.key)
+        own = step_context.op_retry_policy is not None or step_context.retry_mode.disabled
+        if own or step_context.step.key not in lost or tried >= LOST_POD_RETRIES:
+            return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
+        lost.discard(step_context.step.key)
+        return DagsterEvent.step_retry_event(
+            step_context,
+            StepRetryData(error=err_info, seconds_to_wait=LOST_POD_DELAY),  # type: ignore[no-untyped-call]
+        )
+
+
+def _create(init_context: dg.InitExecutorContext) -> PodExecutor:
+    launcher = init_context.instance.run_launcher
+    if not isinstance(launcher, K8sRunLauncher):
+        raise PlatformError(
+            "VIEWS_EXECUTOR=kubernetes needs K8sRunLauncher of dagster_k8s as run_launcher in dagster.yaml, not "
+            f"{type(launcher).__name__}: pods of steps take their image and environment from it. Or set in_process"
+        )
+    made = cast(StepDelegatingExecutor, cast(Any, k8s_job_executor).executor_creation_fn(init_context))
+    return PodExecutor(
+        PodHandler(cast(K8sStepHandler, made._step_handler)),
+        retries=made.retries,
+        max_concurrent=made._max_concurrent,
+        tag_concurrency_limits=made._tag_concurrency_limits,
+        should_verify_step=True,
+        check_step_health_interval_seconds=HEALTH_SECONDS,
+        step_dependency_config=made.step_dependency_config,
+    )
+
+
+pod_executor: Final = dg.ExecutorDefinition(
+    name="k8s",
+    config_schema=cast(Any, k8s_job_executor).config_schema,
+    requirements=multiple_process_executor_requirements(),
+    executor_creation_fn=_create,
+    description="`k8s_job_executor`, with its settings; causes and remedies of lost pods stand in the run's log.",
+)
+
+
+def _step_of(context: StepHandlerContext) -> str:
+    (step,) = cast(Sequence[str], context.execute_step_args.step_keys_to_execute)
+    return step
+
+
+def explanation(pods: Sequence[Any], conditions: Sequence[Any]) -> tuple[str | None, bool]:
+    """Why the pods of a failed Job ended, with the remedy, and whether another attempt may fare better.
+
+    Args:
+        pods: those of the Job, as the Kubernetes client returns them.
+        conditions: of the Job's status.
+    """
+    if any(condition.reason == "DeadlineExceeded" for condition in conditions):
+        said = waiting(pods)
+        waited = f" It never started: {said}" if said else ""
+        return f"It took longer than its time limit.{waited} Raise compute.time_limit of the model.", False
+    if not pods:
+        return "Its pod is gone: somebody deleted it, or its node went.", True
+    pod = pods[-1]
+    if pod.status.reason == "Evicted":
+        return f"Its pod was evicted: {pod.status.message}. Give it what it uses, as compute.memory of the model.", True
+    ended = [state.state.terminated for state in pod.status.container_statuses or [] if state.state.terminated]
+    for state in ended:
+        if state.reason == "OOMKilled":
+            resources = pod.spec.containers[0].resources
+            limit = ((resources and resources.limits) or {}).get("memory", "what the node has")
+            return (
+                f"Its pod was out of memory: it needed more than {limit} and was killed (OOMKilled). "
+                "Raise compute.memory of the model, or the memory of all steps in the deployment.",
+                False,
+            )
+        if state.exit_code == KILLED:
+            return (
+                f"Its pod was killed (exit code {KILLED}): by its node for want of memory, or because the node went. "
+                "If it happens again, raise compute.memory of the model.",
+                True,
+            )
+    return None, False
+
+
+def waiting(pods: Sequence[Any]) -> str | None:
+    """What the newest pod of a Job waits for before it starts, and what helps; None where it waits for nothing."""
+    if not pods or pods[-1].status.phase != "Pending":
+        return None
+    status = pods[-1].status
+    for condition in status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            resources = "gpu, gpu_type, cpu, memory, node_selector and tolerations"
+            return (
+                f"no node takes it ({condition.message}). It starts when one does: add such a node, or ask for what "
+                f"there is ({resources} in the model's compute). Without compute.time_limit it waits forever."
+            )
+    for container in status.container_statuses or []:
+        held = container.state.waiting
+        if held and held.reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName"):
+            return f"image {container.image} cannot be pulled ({held.message or held.reason}). Check compute.image."
+        if held and held.reason == "CreateContainerConfigError":
+            return f"its container cannot be made ({held.message}). A secret or config map of the deployment is absent."
+    return None
+
+
+def refusal(error: BaseException) -> str:
+    """What the API server answered, or that it did not, and what to do."""
+    if isinstance(error, DagsterK8sUnrecoverableAPIError | DagsterK8sAPIRetryLimitExceeded):
+        error = error.k8s_api_exception or error
+    if not isinstance(error, ApiException):
+        return f"the Kubernetes API server cannot be reached ({error}). Check its address and the network policy"
+    remedy = {
+        401: "The service account's token is not accepted: check service_account_name of the run launcher",
+        403: "Give the service account the rights in the chart's role, or the namespace a larger quota",
+        404: "There is no such namespace: check job_namespace of the run launcher",
+        422: "Mend compute of the model, or what the deployment sets for all steps",
+    }.get(error.status, "Check the API server's health")
+    return f"the Kubernetes API server answered {error.status} {error.reason}: {error.body}. {remedy}"

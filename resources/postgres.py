@@ -1,0 +1,63 @@
+"""Dagster's runs, events and schedules on PostgreSQL: its own storage, with a knock at the door first.
+
+Dagster itself tries for minutes where a host is silent, ends without a word about settings, and leaves the choice of a
+driver to SQLAlchemy, which by default wants one that Dagster does not bring.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import pg_url_from_config
+
+from views_dagster.errors import StorageError
+
+if TYPE_CHECKING:
+    from dagster._serdes import ConfigurableClassData
+
+CONNECT_SECONDS: Final = 10
+
+
+class PostgresStorage(DagsterPostgresStorage):
+    """Configured in `dagster.yaml` by `postgres_url`, as Dagster's own."""
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: "ConfigurableClassData | None", config_value: Mapping[str, Any]
+    ) -> "PostgresStorage":
+        """Build from the `config` block of `dagster.yaml`.
+
+        Raises:
+            StorageError: the database does not answer or does not let us in; names what to check.
+        """
+        return cls(
+            inst_data=inst_data,
+            postgres_url=_knocked(pg_url_from_config(config_value)),
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+        )
+
+
+def _knocked(url: str) -> str:
+    """The URL with its driver, after one connection."""
+    from sqlalchemy import create_engine, make_url
+    from sqlalchemy.exc import ArgumentError, DBAPIError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        parts = make_url(url)
+        if parts.drivername in ("postgres", "postgresql"):
+            parts = parts.set(drivername="postgresql+psycopg2")
+    except ArgumentError:
+        raise StorageError(
+            "VIEWS_POSTGRES_URL is no database URL; write it as postgresql://user:password@host:5432/database, with "
+            "special characters of the password percent-encoded"
+        ) from None
+    try:
+        create_engine(parts, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS}).connect().close()
+    except DBAPIError as error:
+        where, said = f"{parts.host}:{parts.port or 5432}/{parts.database}", " ".join(str(error.orig).split())
+        raise StorageError(
+            f"Dagster's database {where} cannot be reached: {said}; check host, port, user, "
+            "password and database in VIEWS_POSTGRES_URL, and that the server runs and lets this machine in"
+        ) from None
+    return parts.render_as_string(hide_password=False)
