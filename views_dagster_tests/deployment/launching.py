@@ -12,7 +12,7 @@ from dagster._core.launcher import LaunchRunContext, ResumeRunContext
 from dagster_k8s import k8s_job_executor
 from dagster_k8s.executor import K8sStepHandler
 
-from views_dagster_tests.deployment.rendering import IMAGE, dagster_yaml, rendered
+from views_dagster_tests.deployment.rendering import IMAGE, NAME, dagster_yaml, rendered
 
 
 def open_instance(home: Path, kubeconfig: Path, values: str) -> dg.DagsterInstance:
@@ -96,6 +96,6 @@ def resume(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 def execute(instance: dg.DagsterInstance) -> None:
     """What a run's pod does, until its first step is over."""
-    config = {"execution": {"config": {"job_image": IMAGE}}}
+    config = {"execution": {"config": {"job_image": IMAGE, "service_account_name": f"{NAME}-step"}}}
     with dg.execute_job(dg.reconstructable(month), instance, run_config=config) as result:
         assert any("SeenEnoughError" in str(event.event_specific_data) for event in result.all_events)
