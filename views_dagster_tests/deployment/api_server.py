@@ -71,7 +71,8 @@ class ApiServer:
         if sub == "log":
             return "killed\n"
         if resource == "pods" and verb == "list":
-            return {"items": [_failed_pod(job) for job in self.jobs] if self.pods else []}
+            wanted = parse_qs(parts.query).get("labelSelector", [""])[0].removeprefix("job-name=")
+            return {"items": [_failed_pod(job) for job in self.jobs if self.pods and wanted in ("", job)]}
         if verb == "list":
             return {"items": []}
         return {"kind": "Status", "status": "Success"}

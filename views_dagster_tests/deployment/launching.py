@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import yaml
@@ -10,8 +10,9 @@ from dagster._core.definitions.executor_definition import multiple_process_execu
 from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepHandlerContext
 from dagster._core.launcher import LaunchRunContext, ResumeRunContext
 from dagster_k8s import k8s_job_executor
+from dagster_k8s.executor import K8sStepHandler
 
-from views_dagster_tests.deployment.rendering import IMAGE, dagster_yaml, rendered
+from views_dagster_tests.deployment.rendering import IMAGE, NAME, dagster_yaml, rendered
 
 
 def open_instance(home: Path, kubeconfig: Path, values: str) -> dg.DagsterInstance:
@@ -37,12 +38,16 @@ def once_through(context: dg.InitExecutorContext) -> StepDelegatingExecutor:
     """The pod executor, which launches each step, looks after it once and ends it."""
     made = k8s_job_executor.executor_creation_fn(context)
     assert isinstance(made, StepDelegatingExecutor)
-    handler = made._step_handler
+    handler = cast(K8sStepHandler, made._step_handler)
     launch = handler.launch_step
 
     def life(step: StepHandlerContext) -> Iterator[dg.DagsterEvent]:
         yield from launch(step)
         assert handler.check_step_health(step).is_healthy
+        # What the project's own executor asks besides, of a step that failed.
+        job, namespace = handler._get_k8s_step_job_name(step), handler._get_container_context(step).namespace
+        (pod,) = handler._api_client.get_pod_names_in_job(job, namespace)
+        assert handler._api_client.retrieve_pod_logs(pod, namespace) == "killed\n"
         yield from handler.terminate_step(step)
         raise SeenEnoughError
 
@@ -91,6 +96,6 @@ def resume(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 def execute(instance: dg.DagsterInstance) -> None:
     """What a run's pod does, until its first step is over."""
-    config = {"execution": {"config": {"job_image": IMAGE}}}
+    config = {"execution": {"config": {"job_image": IMAGE, "service_account_name": f"{NAME}-step"}}}
     with dg.execute_job(dg.reconstructable(month), instance, run_config=config) as result:
         assert any("SeenEnoughError" in str(event.event_specific_data) for event in result.all_events)

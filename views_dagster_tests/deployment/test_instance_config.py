@@ -31,7 +31,7 @@ def test_dagster_loads_it(tmp_path: Path, values: str) -> None:
     reference = InstanceRef.from_dir(str(tmp_path))
     assert config["run_monitoring"]["enabled"] is True
     assert reference.storage_data
-    assert reference.storage_data.class_name == "DagsterPostgresStorage"
+    assert reference.storage_data.class_name == "PostgresStorage"
     assert yaml.safe_load(reference.storage_data.config_yaml) == {"postgres_url": {"env": "VIEWS_POSTGRES_URL"}}
 
 

@@ -79,12 +79,12 @@ def test_every_deployment_is_closed_and_probed(values: str) -> None:
 def test_runs_and_steps_are_closed_too(tmp_path: Path, values: str) -> None:
     jobs = launched(tmp_path, values)
     assert set(jobs) == {"run_worker", "step_worker"}
-    for job in jobs.values():
+    for worker, job in jobs.items():
         for version in ("1.30", "1.37"):
             kubernetes_validate.validate(job, version, strict=True)
         closed(job["spec"]["template"])
         assert job["spec"]["ttlSecondsAfterFinished"] == 86400
-        assert job["spec"]["template"]["spec"]["serviceAccountName"] == f"{NAME}-run"
+        assert job["spec"]["template"]["spec"]["serviceAccountName"] == f"{NAME}-{worker.removesuffix('_worker')}"
 
 
 def test_a_step_keeps_what_the_chart_gives_and_adds_what_it_asks_for(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 {{/* The content of dagster.yaml. */}}
 {{- define "views.instance" -}}
 storage:
-  postgres:
-    postgres_url:
-      env: VIEWS_POSTGRES_URL
+  custom:
+    # Dagster's PostgreSQL storage, which says what is wrong when the database cannot be reached.
+    module: resources.postgres
+    class: PostgresStorage
+    config:
+      postgres_url:
+        env: VIEWS_POSTGRES_URL
 # DAGSTER_HOME cannot be written to.
 local_artifact_storage:
   module: dagster._core.storage.root
