@@ -1,12 +1,16 @@
 """Fixtures that every room's tests share."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from views_dagster_tests import skies
+from views_dagster_tests.deployment import postgres
 from views_dagster_tests.homes import SMALL, Home, open_home, write_catalogue
 
+_numbers = itertools.count()
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -50,3 +54,19 @@ def sky_copy(sky_home: Home, tmp_path: Path) -> Home:
     home = sky_home.copy(tmp_path)
     home.history(skies.MONTH, first=skies.MONTH, checks=False)
     return home
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a server of the tests' own."""
+    programs = postgres.binaries()
+    if programs is None:
+        pytest.skip(f"no PostgreSQL server in {postgres.BINARIES}: apt-get install postgresql")
+    with postgres.running(programs) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """URL, with its password, of an empty database on a real server."""
+    return postgres.add_database(postgres_server, f"test_{next(_numbers)}")

@@ -288,7 +288,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             objective=f"{sweep_objective.__module__}:{sweep_objective.__name__}",
             arguments=arguments,
             measure="ranked probability score over held-out events",
-            op_tags=self.attributes.compute.op_tags(),
+            compute=self.attributes.compute,
             begins=model.begins,
         )
 

@@ -249,7 +249,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
             objective=f"{panel_objective.__module__}:{panel_objective.__name__}",
             arguments=arguments,
             measure="CRPS over origins one, two and three years back",
-            op_tags=settings.compute.op_tags(),
+            compute=settings.compute,
         )
 
     def subject(self, context: dg.ComponentLoadContext, folder: Path) -> Subject:

@@ -18,6 +18,7 @@ from resources.tracking import Tracking
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import HISTORY, MONTHS, digest_of, line_of
+from views_dagster.components.compute import Compute
 from views_dagster.components.sweep_study import Arguments, SweepStudy
 from views_dagster.errors import PlatformError
 from views_dagster.tuning.space import StartingPoint, SweepSettings, problems
@@ -27,9 +28,6 @@ SWEEP_GROUP: Final = "sweeps"
 SWEEP_KEYS: Final = ("month_id", "trial")
 RETRIES: Final = dg.RetryPolicy(max_retries=5, delay=5)
 """A worker that was killed starts again; more often than a trial may kill it."""
-
-POD_TAG: Final = "dagster-k8s/config"
-_TIME_LIMIT: Final = "active_deadline_seconds"
 
 
 def sweep_asset(
@@ -43,7 +41,7 @@ def sweep_asset(
     objective: str,
     arguments: Arguments,
     measure: str,
-    op_tags: Mapping[str, Any],
+    compute: Compute,
     begins: int = calendar.FIRST_MONTH,
 ) -> dg.AssetsDefinition:
     """The asset of a model's sweep: one step, or one for each of its workers and one that reports.
@@ -54,7 +52,7 @@ def sweep_asset(
         features: what the model learns from.
         objective, arguments: as a `Sweep` takes them.
         measure: what the objective is, in words.
-        op_tags: of the steps that run trials.
+        compute: what one training needs, and so the steps that run trials; its time limit is not theirs.
 
     Raises:
         CatalogueError: the space names a setting that does not exist, or values that it may not have; with the lines.
@@ -93,20 +91,11 @@ def sweep_asset(
             {"sweep": sweep.model_dump(mode="json", exclude={"workers"}), "learner": start.complete}
         )[:12],
     }
-    workers, op_tags = min(sweep.workers, sweep.trials), without_time_limit(op_tags)
-    return _in_one_step(study, about, op_tags) if workers == 1 else _shared(study, workers, about, op_tags)
+    workers, compute = min(sweep.workers, sweep.trials), compute.model_copy(update={"time_limit": None})
+    return _in_one_step(study, about, compute) if workers == 1 else _shared(study, workers, about, compute)
 
 
-def without_time_limit(op_tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Tags of a training step as those of a step that trains many times."""
-    tags = dict(op_tags)
-    if "job_spec_config" in tags.get(POD_TAG, {}):
-        job = {name: value for name, value in tags[POD_TAG]["job_spec_config"].items() if name != _TIME_LIMIT}
-        tags[POD_TAG] = {**tags[POD_TAG], "job_spec_config": job}
-    return tags
-
-
-def _in_one_step(study: SweepStudy, about: Mapping[str, Any], op_tags: Mapping[str, Any]) -> dg.AssetsDefinition:
+def _in_one_step(study: SweepStudy, about: Mapping[str, Any], compute: Compute) -> dg.AssetsDefinition:
     def found(context: dg.AssetExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> pl.DataFrame:
         if study.is_before(context.partition_key):
             return pl.DataFrame()
@@ -114,15 +103,19 @@ def _in_one_step(study: SweepStudy, about: Mapping[str, Any], op_tags: Mapping[s
             result = run_sweep(sweep, log=context.log.info, on_trial=study.teller(context, tracking, sweep))
         return study.report(context, result, data)
 
-    made: dg.AssetsDefinition = dg.asset(**about, op_tags=op_tags)(found)
+    made: dg.AssetsDefinition = dg.asset(**about, op_tags=compute.op_tags(), pool=compute.pool)(found)
     return made
 
 
-def _shared(
-    study: SweepStudy, workers: int, about: Mapping[str, Any], op_tags: Mapping[str, Any]
-) -> dg.AssetsDefinition:
+def _shared(study: SweepStudy, workers: int, about: Mapping[str, Any], compute: Compute) -> dg.AssetsDefinition:
     # Steps may be pods, which share no disk: each reads the features for itself, and they meet in the study alone.
-    @dg.op(name=f"try_{study.name}", out=dg.Out(dg.Nothing), tags=op_tags, retry_policy=RETRIES)
+    @dg.op(
+        name=f"try_{study.name}",
+        out=dg.Out(dg.Nothing),
+        tags=compute.op_tags(),
+        pool=compute.pool,
+        retry_policy=RETRIES,
+    )
     def try_trials(context: dg.OpExecutionContext, tracking: Tracking, features: pl.LazyFrame) -> None:
         """Work on the trials until none is left."""
         if study.is_before(context.partition_key):

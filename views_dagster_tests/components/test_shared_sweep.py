@@ -21,8 +21,8 @@ from resources.storage import BEGINS, ROW_KEYS
 from resources.tracking import STUDY, TRIAL, Tracking
 from views_dagster.calendar import from_key
 from views_dagster.components.catalogue import MONTHS
-from views_dagster.components.compute import Compute
-from views_dagster.components.sweep import POD_TAG, sweep_asset, without_time_limit
+from views_dagster.components.compute import POD_TAG, Compute
+from views_dagster.components.sweep import sweep_asset
 from views_dagster.errors import PlatformError
 from views_dagster.storage.tables import TableStore
 from views_dagster.tuning.space import SweepSettings
@@ -123,13 +123,9 @@ def test_only_what_trains_asks_for_a_machine(shared: Home, alone: Home) -> None:
             config = json.loads(op.tags.get(POD_TAG, "{}"))
             name = node.name if node is not asset else "one step"
             found[name] = wanted == config.get("container_config", {}).get("resources")
+            assert op.pool == ("gpu" if found[name] else None)
+            assert "job_spec_config" not in config, "the time limit is that of one training"
     assert found == {"worker_1": True, "worker_2": True, "worker_3": True, "report": False, "one step": True}
-
-
-def test_the_time_limit_of_one_training_is_none_of_a_worker() -> None:
-    tags = {POD_TAG: {"job_spec_config": {"active_deadline_seconds": 60, "ttl_seconds_after_finished": 1}}, "a": "b"}
-    assert without_time_limit(tags) == {POD_TAG: {"job_spec_config": {"ttl_seconds_after_finished": 1}}, "a": "b"}
-    assert without_time_limit({"a": "b"}) == {"a": "b"}
 
 
 @pytest.mark.slow
@@ -164,7 +160,7 @@ def job_in_processes() -> dg.JobDefinition:
         objective=f"{objectives.__name__}:bowl",
         arguments=lambda rows, month, scratch: {"folder": str(folder), "hold_at": 3},
         measure="height",
-        op_tags={},
+        compute=Compute(),
     )
     defs = dg.Definitions(
         assets=[tried, dg.AssetSpec(["features", "flat"], partitions_def=MONTHS)],

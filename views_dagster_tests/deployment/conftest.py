@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from views_dagster_tests.deployment import object_store, postgres
+from views_dagster_tests.deployment import object_store
 from views_dagster_tests.deployment.object_store import ObjectStore
 
 SECRET_KEY = "planted-aws-secret-key"
@@ -39,22 +39,6 @@ class Bucket:
         """Keys of all objects."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """URL of a server of the tests' own."""
-    programs = postgres.binaries()
-    if programs is None:
-        pytest.skip(f"no PostgreSQL server in {postgres.BINARIES}: apt-get install postgresql")
-    with postgres.running(programs) as url:
-        yield url
-
-
-@pytest.fixture
-def postgres_url(postgres_server: str) -> str:
-    """URL, with its password, of an empty database on a real server."""
-    return postgres.add_database(postgres_server, f"test_{next(_numbers)}")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from views_dagster.tuning.records import SweepResult, TrialRecord
 from views_dagster.tuning.sweep import collect_sweep, run_sweep, share_sweep
 from views_dagster.tuning.worker import Sweep
 from views_dagster_tests.homes import ROOT
-from views_dagster_tests.tuning.databases import new_database, postgres_server
 from views_dagster_tests.tuning.objectives import PATIENCE_SECONDS, START, begun, held, lines_of, score_of, sweep_of
 
 SHARE = """
@@ -30,18 +28,12 @@ share_sweep(Sweep.model_validate_json(sys.stdin.read()), run="a run", log=print)
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, of which each worker is the first to make the tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/sweeps.db"
-    return new_database(request.getfixturevalue("server"), tmp_path.name)
+    return str(request.getfixturevalue("postgres_url"))
 
 
 def shared(folder: Path, url: str, function: str = "bowl", **changes: object) -> Sweep:
@@ -103,10 +95,11 @@ def test_the_trial_of_a_killed_worker_is_tried_again_by_another(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_worker_on_another_machine_is_given_up_when_it_is_silent(tmp_path: Path, server: str) -> None:
+def test_a_worker_on_another_machine_is_given_up_when_it_is_silent(tmp_path: Path, postgres_url: str) -> None:
     (tmp_path / "hold").touch()
-    url = new_database(server, tmp_path.name)
-    sweep = shared(tmp_path, url, trials=4, arguments={"hold_at": 2}).model_copy(update={"heartbeat_seconds": 1})
+    sweep = shared(tmp_path, postgres_url, trials=4, arguments={"hold_at": 2}).model_copy(
+        update={"heartbeat_seconds": 1}
+    )
     worker = start_worker(sweep)
     pid = held(tmp_path)
     second = begun(tmp_path)[1]
@@ -114,7 +107,7 @@ def test_a_worker_on_another_machine_is_given_up_when_it_is_silent(tmp_path: Pat
     os.kill(pid, signal.SIGKILL)
     worker.wait(PATIENCE_SECONDS)
     # Nobody can look up a process elsewhere.
-    engine = create_engine(url)
+    engine = create_engine(postgres_url)
     with engine.begin() as connection:
         renamed = "UPDATE trial_user_attributes SET value_json = '\"elsewhere 1 1\"' WHERE key = 'owner'"
         connection.execute(text(renamed))
