@@ -178,7 +178,8 @@ def test_sweeps_of_pods_need_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(PlatformError, match="set VIEWS_STUDIES"):
         default_resources()["tracking"].studies()
     monkeypatch.setenv("VIEWS_STUDIES", "postgresql://127.0.0.1/sweeps")
-    assert resolved("tracking").studies() == "postgresql://127.0.0.1/sweeps"
+    with resolved("tracking").process_config_and_initialize_cm() as tracking:
+        assert tracking.studies() == "postgresql://127.0.0.1/sweeps"
 
 
 def test_without_settings_the_home_is_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
