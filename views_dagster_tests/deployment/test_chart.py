@@ -40,6 +40,13 @@ def test_every_manifest_is_valid(values: str, version: str) -> None:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
+def test_one_value_chooses_where_steps_run() -> None:
+    for executor in ("kubernetes", "multiprocess", "in_process"):
+        manifests = render({**MINIMAL, "runs": {"executor": executor}})
+        settings = of_kind(manifests, "ConfigMap")["environment"]["data"]
+        assert settings["VIEWS_EXECUTOR"] == executor
+
+
 def test_the_chart_has_no_dependency() -> None:
     assert "dependencies" not in yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert not (CHART / "charts").exists()
@@ -55,6 +62,7 @@ def test_a_setting_that_is_missing_is_named(missing: str) -> None:
     ("values", "named"),
     [
         ({"webserer": {}}, "'webserer' not allowed"),
+        ({"runs": {"executor": "kubernets"}}, "/runs/executor"),
         ({"runs": {"maxGpuStep": 2}}, "'maxGpuStep' not allowed"),
         ({"runs": {"resources": {"limits": {"memory": "4Gi", "cpu": "2"}}}}, "'cpu' not allowed"),
         ({"runs": {"scratch": "20 GB"}}, "/runs/scratch"),
