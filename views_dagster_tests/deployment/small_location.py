@@ -11,16 +11,12 @@ from unittest import mock
 import dagster as dg
 
 from views_dagster import definitions
-from views_dagster.components.catalogue import MONTHS
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What `definitions.build_defs` makes of the catalogue, and a job of its models alone."""
+    """What `definitions.build_defs` makes of the catalogue."""
     project = Path(os.environ["VIEWS_TEST_PROJECT"])
     sys.path.insert(0, str(project))
     with mock.patch.object(definitions, "PROJECT_ROOT", project):
-        made = definitions.build_defs()
-    models = dg.AssetSelection.groups("trained_artifacts", "forecasts") - dg.AssetSelection.assets("forecasts")
-    job = dg.define_asset_job("models", selection=models.without_checks(), partitions_def=MONTHS)
-    return dg.Definitions.merge(made, dg.Definitions(jobs=[job]))
+        return definitions.build_defs()

@@ -76,7 +76,7 @@ def test_processes_make_what_one_process_makes(small_home: Home, tmp_path: Path)
     dagster = str(Path(sys.executable).with_name("dagster"))
     tags = f'{{"dagster/partition": "{MONTH}"}}'
     done = subprocess.run(
-        [dagster, "job", "execute", "-m", LOCATION, "-j", "models", "--tags", tags],
+        [dagster, "job", "execute", "-m", LOCATION, "-j", "month", "--tags", tags],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -89,4 +89,4 @@ def test_processes_make_what_one_process_makes(small_home: Home, tmp_path: Path)
     with dg.DagsterInstance.from_config(str(instance)) as opened:
         (run,) = opened.get_runs()
         started = opened.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED)
-    assert len(started) == len(TABLES)
+    assert {entry.step_key for entry in started} >= {table.replace("/", "__") for table in TABLES}
