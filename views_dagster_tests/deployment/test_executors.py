@@ -74,9 +74,8 @@ def test_processes_make_what_one_process_makes(small_home: Home, tmp_path: Path)
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     dagster = str(Path(sys.executable).with_name("dagster"))
-    tags = f'{{"dagster/partition": "{MONTH}"}}'
     done = subprocess.run(
-        [dagster, "job", "execute", "-m", LOCATION, "-j", "month", "--tags", tags],
+        [dagster, "asset", "materialize", "-m", LOCATION, "--select", ",".join(TABLES), "--partition", MONTH],
         cwd=ROOT,
         env=environment,
         capture_output=True,
