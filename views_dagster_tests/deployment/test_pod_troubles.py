@@ -10,7 +10,7 @@ from kubernetes.client.rest import ApiException
 
 from resources.pods import explanation, pod_executor, refusal, waiting
 from views_dagster.errors import PlatformError
-from views_dagster_tests.deployment.cluster import Cluster, NeverRuns, Waits, deployment, write_kubeconfig
+from views_dagster_tests.deployment.cluster import Cluster, Fate, NeverRuns, Waits, deployment, write_kubeconfig
 
 
 def pod(status: dict[str, Any], limits: dict[str, str] | None = None) -> Any:
@@ -177,9 +177,9 @@ def test_the_log_of_the_run_says_what_pods_wait_for_and_died_of(
 ) -> None:
     monkeypatch.setattr("resources.pods.HEALTH_SECONDS", 1)
     lacking = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
-    fates = {"wants_a_gpu": [Waits(lacking)], "wants_memory": [NeverRuns(137, "", "OOMKilled")]}
+    fates: dict[str, list[Fate]] = {"wants_a_gpu": [Waits(lacking)], "wants_memory": [NeverRuns(137, "", "OOMKilled")]}
     (tmp_path / "cluster").mkdir()
-    with Cluster(tmp_path / "cluster", fates) as cluster:  # type: ignore[arg-type]
+    with Cluster(tmp_path / "cluster", fates) as cluster:
         success, messages = messages_of(two_steps, deployment(tmp_path, cluster.kubeconfig)["DAGSTER_HOME"])
         assert {len(cluster.of_step(step)) for step in fates} == {1}, "no retry gives a node a GPU or a pod memory"
     assert not success
@@ -195,8 +195,8 @@ def test_a_step_without_retries_starts_again_when_its_pod_was_lost(
     monkeypatch.setattr("resources.pods.HEALTH_SECONDS", 1)
     monkeypatch.setattr("resources.pods.LOST_POD_DELAY", 0)
     (tmp_path / "cluster").mkdir()
-    fates = {"alone": [NeverRuns(137, "")]}
-    with Cluster(tmp_path / "cluster", fates) as cluster:  # type: ignore[arg-type]
+    fates: dict[str, list[Fate]] = {"alone": [NeverRuns(137, "")]}
+    with Cluster(tmp_path / "cluster", fates) as cluster:
         success, messages = messages_of(one_step, deployment(tmp_path, cluster.kubeconfig)["DAGSTER_HOME"])
         assert len(cluster.of_step("alone")) == 2
     assert success

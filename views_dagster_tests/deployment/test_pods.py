@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 
 from views_dagster.calendar import from_key
-from views_dagster_tests.deployment.cluster import NAMESPACE, Cluster, KilledWhen, NeverRuns, deployment
+from views_dagster_tests.deployment.cluster import NAMESPACE, Cluster, Fate, KilledWhen, NeverRuns, deployment
 from views_dagster_tests.homes import ROOT, Home, write_catalogue
 from views_dagster_tests.skies import MONTH, SKY
 
@@ -76,11 +76,11 @@ def made(sky_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
     project = write_catalogue(folder, CATALOGUE)
     home = sky_home.copy(folder, project=project)
     (folder / "cluster").mkdir()
-    fates = {
+    fates: dict[str, list[Fate]] = {
         NEURAL: [KilledWhen(folder / "checkpoints" / f"deep_column.{MONTH}")],
         SEASON: [NeverRuns(1, "the disk of the node is full\n")],
     }
-    with Cluster(folder / "cluster", fates) as cluster:  # type: ignore[arg-type]
+    with Cluster(folder / "cluster", fates) as cluster:
         environment = deployment(
             folder,
             cluster.kubeconfig,
