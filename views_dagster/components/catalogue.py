@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError, Keys, YamlBlock, YamlFile
+from views_dagster.components.months import Months
 from views_dagster.conflict.cells import PrioGrid
 from views_dagster.conflict.countries import Countries
 from views_dagster.conflict.demo_cells import DemoCells
@@ -36,11 +37,9 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 # Raw data and features may be made over ranges and models not: the job then runs month by month, as it should.
 warnings.filterwarnings("ignore", message="Asset job month materializes assets with varying BackfillPolicies")
 
-MONTHS = dg.MonthlyPartitionsDefinition(start_date=calendar.FIRST_KEY, fmt="%Y-%m")
+MONTHS = Months(start_date=calendar.FIRST_KEY, fmt="%Y-%m")
 HISTORY = dg.TimeWindowPartitionMapping(start_offset=-600, end_offset=0, allow_nonexistent_upstream_partitions=True)
-"""A month and the fifty years before it, which is what whoever computes with the past depends on.
-
-Dagster counts the months of the offset one by one for each input of each step, so they are no more than needed."""
+"""A month and the fifty years before it, which is what whoever computes with the past depends on."""
 
 WHOLE_RANGE = dg.BackfillPolicy.single_run()
 MONTHLY_FRESHNESS = dg.FreshnessPolicy.cron(deadline_cron="0 6 27 * *", lower_bound_delta=timedelta(days=20))

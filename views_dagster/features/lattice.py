@@ -5,6 +5,7 @@ those of VIEWS' views_transformation_library (splag4d, spatial_tree, spacetime_d
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -201,14 +202,20 @@ class Cells:
         overtaken[:-k][same] = month[k:][same]
         places = np.column_stack([self.lattice.row, self.lattice.column, np.zeros(len(self.lattice.gid))]) * cell
         result = np.full(values.shape, NO_EVENT)
-        for now in range(self.needed, months):
+
+        def fill(now: int) -> None:
             current = (month <= now) & (now < overtaken)
             if not current.any():
-                continue
+                return
             events = places[unit[current]]
             events[:, 2] = nu * (now - month[current])
             here = np.flatnonzero(self.exists[:, now])
-            found, _ = cKDTree(events).query(places[here], [k], workers=pl.thread_pool_size())
+            found, _ = cKDTree(events, compact_nodes=False, balanced_tree=False).query(places[here], [k])
             distance = np.asarray(found)[:, 0]
             result[here, now] = np.where(np.isfinite(distance), distance, NO_EVENT)
+
+        # A thread has months of its own: one month's search is too short to be divided.
+        with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+            for _ in pool.map(fill, range(self.needed, months)):
+                pass
         return result
