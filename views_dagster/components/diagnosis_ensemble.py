@@ -11,6 +11,7 @@ from pydantic import Field
 
 from resources.storage import BEGINS, ROW_KEYS
 from views_dagster import calendar
+from views_dagster.components.artifact_rows import stored_beside
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import MONTHS, line_of, named_members, system_folder
 from views_dagster.components.column_set import ColumnSet
@@ -155,7 +156,4 @@ class DiagnosisEnsemble(DiagnosisEntry[DiagnosisEnsembleAttributes]):
 
 def _validation_rows(artifact: pl.DataFrame, member: str) -> pl.DataFrame:
     """What a member said of the columns that validated it, and what was observed there."""
-    found = artifact.filter(pl.col("path") == VALIDATION_FILE)
-    if found.is_empty():
-        raise ForecastError(f"the artifact of {member} has no {VALIDATION_FILE}; train it again")
-    return pl.read_parquet(io.BytesIO(found["content"][0]))
+    return pl.read_parquet(io.BytesIO(stored_beside(artifact, VALIDATION_FILE, member)))

@@ -13,6 +13,7 @@ from resources.checkpoints import Checkpoints
 from resources.storage import Storage
 from resources.tracking import Tracking
 from views_dagster import calendar
+from views_dagster.components.artifact_rows import ARTIFACT_KEYS, artifact_rows, flat_settings, stored_bytes
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import MONTHS, entries, line_of, system_folder
 from views_dagster.components.column_set import ColumnSet
@@ -34,7 +35,6 @@ from views_dagster.components.diagnosis_reports import (
 )
 from views_dagster.components.diagnosis_scaffolding import DiagnosisModelScaffolder
 from views_dagster.components.metadata import number, picture
-from views_dagster.components.model import ARTIFACT_KEYS, ARTIFACT_SCHEMA, MODEL_FOLDER, flat_settings
 from views_dagster.components.sweep import sweep_asset
 from views_dagster.precipitation.cross_validation import sweep_objective
 from views_dagster.precipitation.drift.settings import PerformanceDriftSettings
@@ -173,15 +173,10 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 seed=seed,
                 inputs={features_name: digest},
             )
-            content = {f"{MODEL_FOLDER}{path}": data for path, data in files.items()}
             rows = to_frame(said, validation, month=month, model=name).with_columns(
                 observed=pl.Series(validation.fractions).arr.to_list()
             )
-            content[VALIDATION_FILE] = _parquet(rows)
-            table = pl.DataFrame(
-                {"month_id": [month] * len(content), "path": list(content), "content": list(content.values())},
-                schema=ARTIFACT_SCHEMA,
-            )
+            table = artifact_rows(month, files, {VALIDATION_FILE: _parquet(rows)})
             metrics = {
                 "validation_rps": ranked_score(said.fractions, validation.fractions),
                 "train_rows": float(len(train)),
@@ -226,7 +221,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                         {side: sum(event.side == side for event in sides.record.events) for side in sides.record.rows}
                     ),
                     "left_out": dg.MetadataValue.json(sides.record.left_out),
-                    "bytes": sum(map(len, content.values())),
+                    "bytes": stored_bytes(table),
                     "mlflow_run": run_id,
                     "features_digest": digest,
                 }

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from views_dagster.components.blocks import CatalogueError
-from views_dagster.errors import ForecastError
+from views_dagster.errors import ArtifactError, ForecastError
 from views_dagster_tests.homes import Home, open_home, table_names, write_catalogue
 from views_dagster_tests.skies import MONTH, SKY, TABLE, artifact, rewrite
 
@@ -113,7 +113,7 @@ def test_an_artifact_without_validation_rows_is_refused(trained: Home, tmp_path:
     home = trained.copy(tmp_path)
     rows = home.rows("artifacts/level_line", MONTH).filter(pl.col("path") != "validation.parquet")
     rewrite(home, "artifacts/level_line", MONTH, rows)
-    with pytest.raises(ForecastError, match=r"artifact of level_line has no validation\.parquet; train it again"):
+    with pytest.raises(ArtifactError, match=r"artifact of level_line has no validation\.parquet; train it again"):
         home.run(f"key:{POOLED}", MONTH)
 
 
