@@ -25,7 +25,7 @@ from views_dagster.components.forecast_assets import (
     forecast_tags,
     guard,
 )
-from views_dagster.components.scaffolding import EnsembleScaffolder
+from views_dagster.components.forecast_scaffolding import EnsembleScaffolder
 from views_dagster.components.forecasting import (
     ENSEMBLES,
     MODELS,

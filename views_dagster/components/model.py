@@ -31,7 +31,7 @@ from views_dagster.components.forecast_assets import (
     forecast_tags,
     guard,
 )
-from views_dagster.components.scaffolding import ModelScaffolder
+from views_dagster.components.forecast_scaffolding import ModelScaffolder
 from views_dagster.components.forecasting import (
     ForecastEntry,
     Subject,
