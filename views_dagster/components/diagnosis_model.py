@@ -41,7 +41,6 @@ from views_dagster.precipitation.drift.settings import PerformanceDriftSettings
 from views_dagster.precipitation.learners.inputs import ranked_score
 from views_dagster.precipitation.learners.registry import AnyDiagnosisLearner, read_record, save_artifact
 from views_dagster.precipitation.mix_pictures import rebalancing_bars
-from views_dagster.precipitation.rebalancing import RebalanceReport
 from views_dagster.precipitation.splits import SplitSettings, split
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
@@ -50,8 +49,6 @@ from views_dagster.tuning.space import SweepSettings
 PROGRESS: Final = 10
 """Every how many rounds of training a line of progress is logged, after so many that are told one by one."""
 VALIDATION_FILE: Final = "validation.parquet"
-UNEXPLAINED: Final = ("climatology", "nwp")
-"""Kinds of learner that look at nothing in the column."""
 
 
 class DiagnosisModelAttributes(DiagnosisAttributes):
@@ -135,7 +132,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             ins={"features": model.inputs["features"]},
             metadata={**model.metadata(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
             tags=model.tags,
-            kinds={"pytorch" if settings.learner.kind == "column_network" else "python"},
+            kinds={settings.learner.trains_with},
             code_version=self.code_version,
             required_resource_keys={"io_manager", "tracking", "checkpoints"},
             op_tags=settings.compute.op_tags(),
@@ -203,8 +200,8 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 files=files,
             )
             shown: dict[str, Any] = {metric: number(value) for metric, value in metrics.items()}
-            rebalanced = getattr(getattr(fitted, "stored", fitted), "rebalance", None)
-            if isinstance(rebalanced, RebalanceReport) and rebalanced.rows_before != rebalanced.rows_after:
+            rebalanced = fitted.rebalance
+            if rebalanced is not None and rebalanced.rows_before != rebalanced.rows_after:
                 bars = rebalancing_bars(
                     rebalanced.rows_before,
                     rebalanced.rows_after,
@@ -250,7 +247,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             return to_frame(diagnosis, columns, month=month, model=name)
 
         built = [artifact, forecast, evaluation_asset(model)]
-        if settings.learner.kind not in UNEXPLAINED:
+        if settings.learner.looks_at_columns:
             built.append(explanation_asset(model))
         if settings.sweep is not None:
             built.append(self._sweep(context, settings.sweep, model))
