@@ -107,23 +107,32 @@ class EntryScaffolder(dg.Scaffolder[P], Generic[P]):
 class SourceParameters(Parameters):
     """Options of a new source."""
 
-    reader: Literal["month_table", "year_table"] = Field(
+    reader: Literal["month_table", "year_table", "column_files", "rain_files", "member_files"] = Field(
         default="month_table", description="Kind of reader; for the other kinds edit the file."
     )
-    path: str | None = Field(default=None, description="The table's file (csv, zip of a csv, parquet).")
+    path: str | None = Field(default=None, description="The file, or for weather files the pattern of their paths.")
 
 
 class SourceScaffolder(EntryScaffolder[SourceParameters]):
-    """A source that reads a table in a file."""
+    """A source that reads files."""
 
     parameters, room = SourceParameters, "sources"
 
     def settings(self, name: str, system: Path, given: SourceParameters) -> Settings:
-        """A reader of one column; the file need not be there to load."""
-        time = {"month_id": "month_id"} if given.reader == "month_table" else {"publication_lag": 12}
-        table = {"path": given.path or f"data/{name}.csv", "level": "cm", "unit": "country_id", **time}
-        columns = {"my_column": "column_in_the_file"}
-        return {"description": "What it is.", "reader": {"kind": given.reader, **table, "columns": columns}}
+        """A reader of one column or field; the files need not be there to load."""
+        if given.reader in ("month_table", "year_table"):
+            time = {"month_id": "month_id"} if given.reader == "month_table" else {"publication_lag": 12}
+            table = {"path": given.path or f"data/{name}.csv", "level": "cm", "unit": "country_id", **time}
+            reader = {**table, "columns": {"my_column": "column_in_the_file"}}
+        else:
+            variable = {"files": given.path or f"data/{name}/%Y%m.nc", "variable": "name_in_the_files"}
+            reader = {"grid": {"latitude": 40.0, "longitude": 0.0, "step": 0.5, "rows": 20, "columns": 20}}
+            if given.reader == "column_files":
+                level = {"dimension": "level", "unit": "hPa"}
+                reader |= {"level": level, "profiles": {"temperature": variable}, "time_step": "6h"}
+            else:
+                reader |= {"rain": variable, "interval": "1h"}
+        return {"description": "What it is.", "reader": {"kind": given.reader, **reader}}
 
 
 class QuerysetParameters(Parameters):
