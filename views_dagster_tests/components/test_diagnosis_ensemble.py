@@ -131,10 +131,17 @@ def test_bad_rows_written_by_hand_are_refused(trained: Home, tmp_path: Path, val
     assert home.store.open(MEDIAN).version() == version
 
 
-def test_a_member_that_lacks_columns_is_refused(trained: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [lambda rows: rows.head(100), lambda rows: rows.with_columns(pl.col("valid_time").dt.offset_by("1h"))],
+    ids=["fewer", "an hour later"],
+)
+def test_a_member_of_other_columns_is_refused(
+    trained: Home, tmp_path: Path, changed: Callable[[pl.DataFrame], pl.DataFrame]
+) -> None:
     home = trained.copy(tmp_path)
-    rewrite(home, "forecasts/deep_column", MONTH, home.rows("forecasts/deep_column", MONTH).head(100))
-    with pytest.raises(ForecastError, match=r"deep_column has \(100, 5\) rows and bands"):
+    rewrite(home, "forecasts/deep_column", MONTH, changed(home.rows("forecasts/deep_column", MONTH)))
+    with pytest.raises(ForecastError, match=f"forecasts/deep_column of {MONTH} is of other boxes or times"):
         home.run(f"key:{MEDIAN}", MONTH)
 
 
