@@ -41,7 +41,8 @@ from views_dagster.precipitation.drift.settings import PerformanceDriftSettings
 from views_dagster.precipitation.learners.inputs import ranked_score
 from views_dagster.precipitation.learners.registry import AnyDiagnosisLearner, read_record, save_artifact
 from views_dagster.precipitation.mix_pictures import rebalancing_bars
-from views_dagster.precipitation.splits import SplitSettings, split
+from views_dagster.precipitation.split_settings import SplitSettings
+from views_dagster.precipitation.splits import split
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
 from views_dagster.tuning.space import SweepSettings

@@ -26,7 +26,8 @@ from views_dagster.precipitation.explanations import explain
 from views_dagster.precipitation.learners.base import DiagnosisLearner, FittedDiagnosis
 from views_dagster.precipitation.learners.registry import load_artifact
 from views_dagster.precipitation.report import CLIMATOLOGY, report_pictures, score_table, scored_on_test
-from views_dagster.precipitation.splits import SplitSettings, split
+from views_dagster.precipitation.split_settings import SplitSettings
+from views_dagster.precipitation.splits import split
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
 from views_dagster.storage.tables import TableStore
