@@ -8,7 +8,7 @@ import pytest
 from views_dagster.drift.results import CheckResult
 from views_dagster.precipitation.columns import Columns
 from views_dagster.precipitation.drift.columns import COLUMN_CHECKS, check_columns, stability_index
-from views_dagster.precipitation.drift.selftest import BOXES, HISTORY, LEVELS, MONTH, good_columns
+from views_dagster.precipitation.drift.perturbations import BOXES, HISTORY, LEVELS, MONTH, good_columns
 from views_dagster.precipitation.drift.settings import ColumnDriftSettings
 from views_dagster.precipitation.drift.summaries import ColumnSummary, spread_over_months
 

@@ -6,7 +6,7 @@ from views_dagster.drift.results import CheckResult
 from views_dagster.errors import ForecastError
 from views_dagster.precipitation.bands import EDGES
 from views_dagster.precipitation.drift.diagnoses import DiagnosisSummary, check_diagnosis, check_performance
-from views_dagster.precipitation.drift.selftest import MONTH, good_diagnosis, good_scores
+from views_dagster.precipitation.drift.perturbations import MONTH, good_diagnosis, good_scores
 
 GOOD = good_diagnosis(MONTH)
 DUE = GOOD.select("valid_time", "box_id")
