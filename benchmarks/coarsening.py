@@ -23,8 +23,9 @@ import xarray as xr
 
 from views_dagster.calendar import month_id_of
 from views_dagster.precipitation.boxes import BoxGrid
+from views_dagster.precipitation.file_variables import FileVariable
 from views_dagster.precipitation.rain_files import RainFiles
-from views_dagster.precipitation.weather_files import FileVariable, opened
+from views_dagster.precipitation.weather_files import opened
 
 MONTH = month_id_of(2020, 6)
 SOUTH, WEST = 50.0, -6.0

@@ -28,7 +28,8 @@ from views_dagster.precipitation.column_arrays import to_columns
 from views_dagster.precipitation.column_rows import compute
 from views_dagster.precipitation.column_sets import ColumnSet
 from views_dagster.precipitation.levels import interpolate
-from views_dagster.precipitation.splits import SplitSettings, folds, split
+from views_dagster.precipitation.split_settings import SplitSettings
+from views_dagster.precipitation.splits import folds, split
 
 T = TypeVar("T")
 BOXES, DEPTH, MEMBERS = 144, 33, 18

@@ -16,9 +16,9 @@ from resources.notifications import Notifier
 from resources.storage import Storage
 from resources.tracking import Tracking
 from views_dagster.components.loading import load_catalogue
+from views_dagster.storage.places import home, tables_location
 
 PROJECT_ROOT = Path(assets.__file__).resolve().parents[1]
-HOME_VARIABLE = "VIEWS_HOME"
 
 
 def default_resources() -> dict[str, Any]:
@@ -26,16 +26,15 @@ def default_resources() -> dict[str, Any]:
 
     URLs that may hold a password are read when a run starts: the UI shows the names of their variables.
     """
-    home = Path(os.environ.get(HOME_VARIABLE) or PROJECT_ROOT / "data").resolve()
     return {
-        "io_manager": Storage(location=os.environ.get("VIEWS_TABLES") or str(home / "tables")),
+        "io_manager": Storage(location=tables_location()),
         "tracking": Tracking(
-            tracking_uri=_by_name("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
-            artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home / "mlflow_artifacts"),
-            study_storage=_by_name("VIEWS_STUDIES") or f"sqlite:///{home / 'sweeps.db'}",
+            tracking_uri=_by_name("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}",
+            artifact_location="" if os.environ.get("MLFLOW_TRACKING_URI") else str(home() / "mlflow_artifacts"),
+            study_storage=_by_name("VIEWS_STUDIES") or f"sqlite:///{home() / 'sweeps.db'}",
             one_machine=os.environ.get("VIEWS_EXECUTOR") != "kubernetes",
         ),
-        "checkpoints": Checkpoints(location=os.environ.get("VIEWS_CHECKPOINTS") or str(home / "checkpoints")),
+        "checkpoints": Checkpoints(location=os.environ.get("VIEWS_CHECKPOINTS") or str(home() / "checkpoints")),
         "notifier": Notifier.from_environment(),
     }
 

@@ -70,6 +70,19 @@ def test_an_ensemble_of_two_models_of_a_target_loads_at_once(catalogue: Catalogu
     assert "ensembles/red_fox" in catalogue.assets()
 
 
+def test_an_ensemble_passes_over_a_model_of_another_level(catalogue: Catalogue) -> None:
+    catalogue.write(
+        "conflict/sources/prio_grid",
+        "type: views_dagster.components.Source\nattributes: {reader: {kind: demo_cells}, level: pgm}\n",
+    )
+    queryset = (catalogue.folder / "conflict/features/cm_small/defs.yaml").read_text()
+    catalogue.write("conflict/features/cells", queryset.replace("level: cm", "level: pgm\n  units: prio_grid"))
+    scaffold(catalogue, "ForecastModel", "conflict/models/amber_field", features="cells", learner="conflictology")
+    made = attributes(scaffold(catalogue, "Ensemble", "conflict/ensembles/red_fox"))
+    assert made["members"] == ["purple_alien", "quiet_echo"]
+    assert "ensembles/red_fox" in catalogue.assets()
+
+
 def test_a_queryset_with_the_targets_of_another_loads_at_once(catalogue: Catalogue) -> None:
     made = attributes(scaffold(catalogue, "Queryset", "conflict/features/cm_mine", like="cm_small"))
     assert made["level"] == "cm"

@@ -142,7 +142,8 @@ def _checked(
         return not_evaluated(DIAGNOSIS_CHECKS, f"not evaluated: {table} has no rows of the month")
     edges, source = entry.attributes.edges, f"features/{features}"
     rows = store.scan(source, month, month).select("valid_time", "box_id", "fractions", "members").collect()
-    earlier = [each for each in range(month % 12 or 12, month, 12) if each in store.months(source)]
+    _, in_year = calendar.year_month(month)
+    earlier = [each for each in store.months(source) if each < month and calendar.year_month(each)[1] == in_year]
     same_season = store.scan(source, min(earlier, default=month), month - 1).filter(pl.col("month_id").is_in(earlier))
     known = {
         "observed": rows["fractions"].drop_nulls(),

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import numpy as np
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from resources.storage import BEGINS, ROW_KEYS
 from views_dagster import calendar
+from views_dagster.components.artifact_rows import stored_beside
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import MONTHS, line_of, named_members, system_folder
 from views_dagster.components.column_set import ColumnSet
@@ -30,7 +31,11 @@ from views_dagster.components.forecasting import ENSEMBLES, MODELS
 from views_dagster.errors import ForecastError
 from views_dagster.precipitation.column_arrays import to_columns
 from views_dagster.precipitation.ensembles import AnyPool
+from views_dagster.precipitation.learners.base import Diagnosis
 from views_dagster.reports.tables import markdown_table
+
+ROWS: Final = ("valid_time", "box_id")
+"""What tells the rows of a month apart."""
 
 
 class DiagnosisEnsembleAttributes(DiagnosisAttributes):
@@ -103,17 +108,20 @@ class DiagnosisEnsemble(DiagnosisEntry[DiagnosisEnsembleAttributes]):
             month = calendar.from_key(context.partition_key)
             if month < begins:
                 return pl.DataFrame()
-            columns = to_columns(features.collect(), column_set.attributes)
-            order = ["valid_time", "box_id"]
-            said = {member: from_frame(upstream[f"forecast_{member}"].sort(order).collect()) for member in members}
+            held = features.collect()
+            columns = to_columns(held, column_set.attributes)
+            said = {
+                member: _said_of(upstream[f"forecast_{member}"].collect(), held, member, context.partition_key)
+                for member in members
+            }
             validation, observed = None, None
             if settings.method.needs_validation:
                 rows = {
-                    member: _validation_rows(upstream[f"artifact_{member}"].collect(), member).sort(order)
+                    member: _validation_rows(upstream[f"artifact_{member}"].collect(), member).sort(ROWS)
                     for member in members
                 }
                 first = next(iter(rows.values()))
-                other = [member for member in members if not rows[member].select(order).equals(first.select(order))]
+                other = [member for member in members if not rows[member].select(ROWS).equals(first.select(ROWS))]
                 if other:
                     raise ForecastError(
                         f"{other[0]} validated on other columns than {next(iter(rows))}; give members the same split, "
@@ -153,9 +161,21 @@ class DiagnosisEnsemble(DiagnosisEntry[DiagnosisEnsembleAttributes]):
         return members
 
 
+def _said_of(forecast: pl.DataFrame, features: pl.DataFrame, member: str, month: str) -> Diagnosis:
+    """What a member says of the rows of the features, in their order.
+
+    Raises:
+        ForecastError: it speaks of other boxes or times.
+    """
+    forecast = forecast.sort(ROWS)
+    if not forecast.select(ROWS).equals(features.select(ROWS).sort(ROWS)):
+        raise ForecastError(
+            f"forecasts/{member} of {month} is of other boxes or times than its features are now; make it again with:\n"
+            f"  dagster asset materialize --select forecasts/{member} --partition {month}"
+        )
+    return from_frame(forecast)
+
+
 def _validation_rows(artifact: pl.DataFrame, member: str) -> pl.DataFrame:
     """What a member said of the columns that validated it, and what was observed there."""
-    found = artifact.filter(pl.col("path") == VALIDATION_FILE)
-    if found.is_empty():
-        raise ForecastError(f"the artifact of {member} has no {VALIDATION_FILE}; train it again")
-    return pl.read_parquet(io.BytesIO(found["content"][0]))
+    return pl.read_parquet(io.BytesIO(stored_beside(artifact, VALIDATION_FILE, member)))

@@ -13,6 +13,7 @@ from resources.checkpoints import Checkpoints
 from resources.storage import Storage
 from resources.tracking import Tracking
 from views_dagster import calendar
+from views_dagster.components.artifact_rows import ARTIFACT_KEYS, artifact_rows, flat_settings, stored_bytes
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import MONTHS, entries, line_of, system_folder
 from views_dagster.components.column_set import ColumnSet
@@ -34,15 +35,14 @@ from views_dagster.components.diagnosis_reports import (
 )
 from views_dagster.components.diagnosis_scaffolding import DiagnosisModelScaffolder
 from views_dagster.components.metadata import number, picture
-from views_dagster.components.model import ARTIFACT_KEYS, ARTIFACT_SCHEMA, MODEL_FOLDER, flat_settings
 from views_dagster.components.sweep import sweep_asset
 from views_dagster.precipitation.cross_validation import sweep_objective
 from views_dagster.precipitation.drift.settings import PerformanceDriftSettings
 from views_dagster.precipitation.learners.inputs import ranked_score
 from views_dagster.precipitation.learners.registry import AnyDiagnosisLearner, read_record, save_artifact
 from views_dagster.precipitation.mix_pictures import rebalancing_bars
-from views_dagster.precipitation.rebalancing import RebalanceReport
-from views_dagster.precipitation.splits import SplitSettings, split
+from views_dagster.precipitation.split_settings import SplitSettings
+from views_dagster.precipitation.splits import split
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
 from views_dagster.tuning.space import SweepSettings
@@ -50,8 +50,6 @@ from views_dagster.tuning.space import SweepSettings
 PROGRESS: Final = 10
 """Every how many rounds of training a line of progress is logged, after so many that are told one by one."""
 VALIDATION_FILE: Final = "validation.parquet"
-UNEXPLAINED: Final = ("climatology", "nwp")
-"""Kinds of learner that look at nothing in the column."""
 
 
 class DiagnosisModelAttributes(DiagnosisAttributes):
@@ -135,7 +133,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             ins={"features": model.inputs["features"]},
             metadata={**model.metadata(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
             tags=model.tags,
-            kinds={"pytorch" if settings.learner.kind == "column_network" else "python"},
+            kinds={settings.learner.trains_with},
             code_version=self.code_version,
             required_resource_keys={"io_manager", "tracking", "checkpoints"},
             op_tags=settings.compute.op_tags(),
@@ -173,15 +171,10 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 seed=seed,
                 inputs={features_name: digest},
             )
-            content = {f"{MODEL_FOLDER}{path}": data for path, data in files.items()}
             rows = to_frame(said, validation, month=month, model=name).with_columns(
                 observed=pl.Series(validation.fractions).arr.to_list()
             )
-            content[VALIDATION_FILE] = _parquet(rows)
-            table = pl.DataFrame(
-                {"month_id": [month] * len(content), "path": list(content), "content": list(content.values())},
-                schema=ARTIFACT_SCHEMA,
-            )
+            table = artifact_rows(month, files, {VALIDATION_FILE: _parquet(rows)})
             metrics = {
                 "validation_rps": ranked_score(said.fractions, validation.fractions),
                 "train_rows": float(len(train)),
@@ -208,8 +201,8 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                 files=files,
             )
             shown: dict[str, Any] = {metric: number(value) for metric, value in metrics.items()}
-            rebalanced = getattr(getattr(fitted, "stored", fitted), "rebalance", None)
-            if isinstance(rebalanced, RebalanceReport) and rebalanced.rows_before != rebalanced.rows_after:
+            rebalanced = fitted.rebalance
+            if rebalanced is not None and rebalanced.rows_before != rebalanced.rows_after:
                 bars = rebalancing_bars(
                     rebalanced.rows_before,
                     rebalanced.rows_after,
@@ -226,7 +219,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
                         {side: sum(event.side == side for event in sides.record.events) for side in sides.record.rows}
                     ),
                     "left_out": dg.MetadataValue.json(sides.record.left_out),
-                    "bytes": sum(map(len, content.values())),
+                    "bytes": stored_bytes(table),
                     "mlflow_run": run_id,
                     "features_digest": digest,
                 }
@@ -255,7 +248,7 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
             return to_frame(diagnosis, columns, month=month, model=name)
 
         built = [artifact, forecast, evaluation_asset(model)]
-        if settings.learner.kind not in UNEXPLAINED:
+        if settings.learner.looks_at_columns:
             built.append(explanation_asset(model))
         if settings.sweep is not None:
             built.append(self._sweep(context, settings.sweep, model))

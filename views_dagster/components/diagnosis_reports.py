@@ -10,11 +10,11 @@ import polars as pl
 
 from resources.storage import BEGINS, ROW_KEYS
 from views_dagster import calendar
+from views_dagster.components.artifact_rows import model_files
 from views_dagster.components.catalogue import HISTORY, MONTHS
 from views_dagster.components.checks import suite_checks
 from views_dagster.components.column_set import ColumnSet
 from views_dagster.components.metadata import number, picture
-from views_dagster.components.model import model_files
 from views_dagster.drift.results import CheckResult, not_evaluated
 from views_dagster.precipitation.boxes import BoxGrid
 from views_dagster.precipitation.column_arrays import to_columns
@@ -26,7 +26,8 @@ from views_dagster.precipitation.explanations import explain
 from views_dagster.precipitation.learners.base import DiagnosisLearner, FittedDiagnosis
 from views_dagster.precipitation.learners.registry import load_artifact
 from views_dagster.precipitation.report import CLIMATOLOGY, report_pictures, score_table, scored_on_test
-from views_dagster.precipitation.splits import SplitSettings, split
+from views_dagster.precipitation.split_settings import SplitSettings
+from views_dagster.precipitation.splits import split
 from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
 from views_dagster.storage.tables import TableStore

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from resources.storage import ROW_KEYS, Storage
 from views_dagster import calendar
+from views_dagster.components.artifact_rows import stored_beside
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
     HISTORY,
@@ -24,6 +25,7 @@ from views_dagster.components.forecast_assets import (
     forecast_tags,
     guard,
 )
+from views_dagster.components.forecast_scaffolding import EnsembleScaffolder
 from views_dagster.components.forecasting import (
     ENSEMBLES,
     MODELS,
@@ -33,8 +35,7 @@ from views_dagster.components.forecasting import (
     are_present,
     forecast_entries,
 )
-from views_dagster.components.model import ForecastModel, backtest_file
-from views_dagster.components.scaffolding import EnsembleScaffolder
+from views_dagster.components.model import BACKTEST_FILE, ForecastModel
 from views_dagster.ensembles.methods import AnyMethod
 from views_dagster.errors import ForecastError
 from views_dagster.evaluation.backtest import from_bytes
@@ -108,7 +109,7 @@ class Ensemble(ForecastEntry[EnsembleAttributes]):
                 guard(rows, history, target, settings.validity)
                 forecasts[member] = Forecast.from_frame(rows)
             backtests = {
-                member: from_bytes(backtest_file(upstream[f"artifact_{member}"].collect()))
+                member: from_bytes(stored_beside(upstream[f"artifact_{member}"].collect(), BACKTEST_FILE, member))
                 for member in members
                 if settings.method.needs_backtests
             }

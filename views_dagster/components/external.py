@@ -18,8 +18,8 @@ from views_dagster.components.forecast_assets import (
     forecast_tags,
     guard,
 )
+from views_dagster.components.forecast_scaffolding import ExternalScaffolder
 from views_dagster.components.forecasting import MODELS, ForecastEntry, Subject, queryset_is_present, queryset_with
-from views_dagster.components.scaffolding import ExternalScaffolder
 from views_dagster.conflict.interchange import MONTH_PLACEHOLDER, FileFormat, read_forecast
 from views_dagster.panel import KEYS
 from views_dagster.sources.files import UserPath

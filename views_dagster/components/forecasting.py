@@ -1,18 +1,21 @@
-"""What every entry that makes forecasts is to those that build on it: what it forecasts, and the key of its table."""
+"""What every entry that makes forecasts is to those that build on it, and the queryset that it names itself."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import dagster as dg
+import polars as pl
 from pydantic import Field
 
+from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import CatalogueEntry, entries, line_of
 from views_dagster.components.forecast_assets import ForecastAttributes
 from views_dagster.components.queryset import Queryset, QuerysetAttributes
+from views_dagster.errors import MissingMonthsError
 from views_dagster.names import nearest
 
 F = TypeVar("F", bound=ForecastAttributes)
@@ -108,3 +111,22 @@ def queryset_with(context: dg.ComponentLoadContext, folder: Path, features: str,
             f"{nearest(target, queryset.targets)}"
         )
     return queryset
+
+
+def require_made_with(rows: pl.DataFrame, columns: Sequence[str], table: str) -> None:
+    """Check that the months of a feature table were made since its queryset has all of `columns`.
+
+    Raises:
+        MissingMonthsError: a column is absent, or null in every row of a month; names the command that makes them.
+    """
+    made = rows.group_by("month_id").agg(pl.col(name).is_not_null().any() for name in columns if name in rows.columns)
+    for column in columns:
+        without = made if column not in rows.columns else made.filter(~pl.col(column))
+        if without.height:
+            months = sorted(without["month_id"].to_list())
+            raise MissingMonthsError(
+                f"{table} of {calendar.describe_months(months)} has no column {column}: it was made before the "
+                "queryset had it, or its transforms leave nothing. Make these months again with:\n"
+                f"  dagster asset materialize --select {table} --partition-range "
+                f"{calendar.to_key(months[0])}...{calendar.to_key(months[-1])}"
+            )

@@ -1,7 +1,7 @@
 """`ForecastModel`: one learner on one queryset; its trained artifact and its forecasts, month by month."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -13,13 +13,15 @@ from pydantic import Field
 from resources.storage import ROW_KEYS, Storage
 from resources.tracking import Tracking
 from views_dagster import calendar
-from views_dagster.components.blocks import CatalogueError
-from views_dagster.components.catalogue import (
-    HISTORY,
-    MONTHS,
-    line_of,
-    system_folder,
+from views_dagster.components.artifact_rows import (
+    ARTIFACT_KEYS,
+    artifact_rows,
+    flat_settings,
+    model_files,
+    stored_bytes,
 )
+from views_dagster.components.blocks import CatalogueError
+from views_dagster.components.catalogue import HISTORY, MONTHS, line_of, system_folder
 from views_dagster.components.compute import Compute
 from views_dagster.components.forecast_assets import (
     FORECAST_KEYS,
@@ -29,13 +31,18 @@ from views_dagster.components.forecast_assets import (
     forecast_tags,
     guard,
 )
-from views_dagster.components.forecasting import ForecastEntry, Subject, queryset_is_present, queryset_with
+from views_dagster.components.forecast_scaffolding import ModelScaffolder
+from views_dagster.components.forecasting import (
+    ForecastEntry,
+    Subject,
+    queryset_is_present,
+    queryset_with,
+    require_made_with,
+)
 from views_dagster.components.metadata import number
 from views_dagster.components.queryset import QuerysetAttributes
-from views_dagster.components.scaffolding import ModelScaffolder
 from views_dagster.components.source import panel_readers_in_force
 from views_dagster.components.sweep import sweep_asset
-from views_dagster.errors import MissingMonthsError
 from views_dagster.evaluation.backtest import backtest, summarise, to_bytes
 from views_dagster.evaluation.folds import panel_objective
 from views_dagster.learners.balance import BALANCE
@@ -46,9 +53,6 @@ from views_dagster.seeds import seed_for
 from views_dagster.storage.digests import digest_frame
 from views_dagster.tuning.space import SweepSettings
 
-ARTIFACT_KEYS = ("month_id", "path")
-ARTIFACT_SCHEMA = {"month_id": pl.Int32(), "path": pl.String(), "content": pl.Binary()}
-MODEL_FOLDER = "model/"
 BACKTEST_FILE = "backtest.parquet"
 
 
@@ -103,7 +107,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
             ins={"features": dg.AssetIn(key=features_key, partition_mapping=HISTORY)},
             metadata={ROW_KEYS: list(ARTIFACT_KEYS), "learner": settings.learner.model_dump(mode="json")},
             tags=tags,
-            kinds={"python", *_library(settings.learner.kind)},
+            kinds={"python"},
             code_version=self.code_version,
             op_tags=settings.compute.op_tags(),
             pool=settings.compute.pool,
@@ -136,17 +140,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
                 draws=settings.draws,
                 seed=seed_for(name, "backtest", panel.origin),
             )
-            content = {f"{MODEL_FOLDER}{path}": data for path, data in files.items()} | {
-                BACKTEST_FILE: to_bytes(tested)
-            }
-            table = pl.DataFrame(
-                {
-                    "month_id": [panel.origin] * len(content),
-                    "path": list(content),
-                    "content": list(content.values()),
-                },
-                schema=ARTIFACT_SCHEMA,
-            )
+            table = artifact_rows(panel.origin, files, {BACKTEST_FILE: to_bytes(tested)})
             metrics = summarise(tested)
             run_id = tracking.log_model(
                 context,
@@ -174,7 +168,7 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
                     "months": months,
                     "units": units,
                     "columns": len(columns),
-                    "bytes": sum(map(len, content.values())),
+                    "bytes": stored_bytes(table),
                     "mlflow_run": run_id,
                     "features_digest": digest,
                     **balance,
@@ -296,25 +290,6 @@ class ForecastModel(ForecastEntry[ModelAttributes]):
         return queryset, columns
 
 
-def require_made_with(rows: pl.DataFrame, columns: Sequence[str], table: str) -> None:
-    """Check that the months of a feature table were made since its queryset has all of `columns`.
-
-    Raises:
-        MissingMonthsError: a column is absent, or null in every row of a month; names the command that makes them.
-    """
-    made = rows.group_by("month_id").agg(pl.col(name).is_not_null().any() for name in columns if name in rows.columns)
-    for column in columns:
-        without = made if column not in rows.columns else made.filter(~pl.col(column))
-        if without.height:
-            months = sorted(without["month_id"].to_list())
-            raise MissingMonthsError(
-                f"{table} of {calendar.describe_months(months)} has no column {column}: it was made before the "
-                "queryset had it, or its transforms leave nothing. Make these months again with:\n"
-                f"  dagster asset materialize --select {table} --partition-range "
-                f"{calendar.to_key(months[0])}...{calendar.to_key(months[-1])}"
-            )
-
-
 def balance_metadata(files: Mapping[str, bytes]) -> dict[str, Any]:
     """Factors by which a model's steps were held to the observed level; nothing for a model without them."""
     stored = files.get(f"{BALANCE}.npy")
@@ -326,26 +301,3 @@ def balance_metadata(files: Mapping[str, bytes]) -> dict[str, Any]:
         "balance_largest_factor": number(float(used.max())),
         "balance_steps_out_of_bounds": int((used != wanted).sum()),
     }
-
-
-def model_files(artifact: pl.DataFrame) -> dict[str, bytes]:
-    """Files of the trained model among the rows of its artifact."""
-    rows = artifact.filter(pl.col("path").str.starts_with(MODEL_FOLDER))
-    return {path.removeprefix(MODEL_FOLDER): content for path, content in rows.select("path", "content").iter_rows()}
-
-
-def backtest_file(artifact: pl.DataFrame) -> bytes:
-    """The backtest among the rows of an artifact."""
-    return cast(bytes, artifact.row(by_predicate=pl.col("path") == BACKTEST_FILE, named=True)["content"])
-
-
-def flat_settings(prefix: str, value: Any) -> dict[str, Any]:
-    """Nested settings as `learner.classifier.n_estimators: 100`, which a tracker can compare between runs."""
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[str, Any]] = value.items()
-        return {name: leaf for key, inner in items for name, leaf in flat_settings(f"{prefix}.{key}", inner).items()}
-    return {prefix: value}
-
-
-def _library(kind: str) -> set[str]:
-    return {"scikitlearn"} if kind == "sklearn" else set()

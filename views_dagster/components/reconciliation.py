@@ -20,6 +20,7 @@ from views_dagster.components.forecast_assets import (
     forecast_tags,
     guard,
 )
+from views_dagster.components.forecast_scaffolding import ReconciliationScaffolder
 from views_dagster.components.forecasting import (
     ENSEMBLES,
     MODELS,
@@ -30,7 +31,6 @@ from views_dagster.components.forecasting import (
     forecast_entries,
 )
 from views_dagster.components.metadata import frame_head, number
-from views_dagster.components.scaffolding import ReconciliationScaffolder
 from views_dagster.components.source import panel_readers_in_force
 from views_dagster.conflict.reconciliation import ReconciliationReport, choose_draws, reconcile
 from views_dagster.conflict.released import country_names

@@ -4,7 +4,7 @@ import textwrap
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import click
 import dagster as dg
@@ -19,6 +19,20 @@ from views_dagster.names import malformed, nearest
 Settings = dict[str, Any]
 Schema = Mapping[str, Any]
 WIDTH = 118
+README = """# {name}
+
+What it is, in two sentences.
+
+## Why
+
+What the catalogue lacked, and for whom.
+
+{sections}
+
+## How it did
+
+{scores}
+"""
 
 
 class Parameters(BaseModel):
@@ -31,10 +45,17 @@ P = TypeVar("P", bound=Parameters)
 
 
 class EntryScaffolder(dg.Scaffolder[P], Generic[P]):
-    """Writes the `defs.yaml` of a new entry and, where its room wants one, a README.md to fill in."""
+    """Writes the `defs.yaml` of a new entry and, where its room wants one, a README.md to fill in.
+
+    Attributes:
+        parameters: its options.
+        room: of the entries that it makes.
+        scores: what their README.md should report.
+    """
 
     parameters: type[P]
     room: str
+    scores: ClassVar[str] = ""
 
     @classmethod
     def get_scaffold_params(cls) -> type[P]:
@@ -45,8 +66,8 @@ class EntryScaffolder(dg.Scaffolder[P], Generic[P]):
     def settings(self, name: str, system: Path, given: P) -> Settings:
         """Settings of the new entry that are not left at their defaults."""
 
-    def readme(self, name: str, settings: Settings) -> str:
-        """Text of the README.md, or nothing for an entry whose description says it all."""
+    def sections(self, settings: Settings) -> str:
+        """The README.md's sections about what the entry is made of; nothing where its description says it all."""
         return ""
 
     def scaffold(self, request: dg.ScaffoldRequest[P]) -> None:
@@ -65,8 +86,9 @@ class EntryScaffolder(dg.Scaffolder[P], Generic[P]):
         schema = rooms()[self.room][request.type_name].attributes_type.model_json_schema()
         lines = [f"type: {request.type_name}", "attributes:", *setting_lines(schema, schema, settings)]
         (folder / ENTRY_FILE).write_text("\n".join(lines) + "\n")
-        if text := self.readme(folder.name, settings):
-            (folder / "README.md").write_text(text)
+        if sections := self.sections(settings):
+            scores = textwrap.fill(self.scores, WIDTH)
+            (folder / "README.md").write_text(README.format(name=folder.name, sections=sections, scores=scores))
 
     def _check_place(self, folder: Path, project: Path | None) -> None:
         within = folder.relative_to(project).parts if project is not None else folder.parts[-4:]
@@ -85,23 +107,32 @@ class EntryScaffolder(dg.Scaffolder[P], Generic[P]):
 class SourceParameters(Parameters):
     """Options of a new source."""
 
-    reader: Literal["month_table", "year_table"] = Field(
+    reader: Literal["month_table", "year_table", "column_files", "rain_files", "member_files"] = Field(
         default="month_table", description="Kind of reader; for the other kinds edit the file."
     )
-    path: str | None = Field(default=None, description="The table's file (csv, zip of a csv, parquet).")
+    path: str | None = Field(default=None, description="The file, or for weather files the pattern of their paths.")
 
 
 class SourceScaffolder(EntryScaffolder[SourceParameters]):
-    """A source that reads a table in a file."""
+    """A source that reads files."""
 
     parameters, room = SourceParameters, "sources"
 
     def settings(self, name: str, system: Path, given: SourceParameters) -> Settings:
-        """A reader of one column; the file need not be there to load."""
-        time = {"month_id": "month_id"} if given.reader == "month_table" else {"publication_lag": 12}
-        table = {"path": given.path or f"data/{name}.csv", "level": "cm", "unit": "country_id", **time}
-        columns = {"my_column": "column_in_the_file"}
-        return {"description": "What it is.", "reader": {"kind": given.reader, **table, "columns": columns}}
+        """A reader of one column or field; the files need not be there to load."""
+        if given.reader in ("month_table", "year_table"):
+            time = {"month_id": "month_id"} if given.reader == "month_table" else {"publication_lag": 12}
+            table = {"path": given.path or f"data/{name}.csv", "level": "cm", "unit": "country_id", **time}
+            reader = {**table, "columns": {"my_column": "column_in_the_file"}}
+        else:
+            variable = {"files": given.path or f"data/{name}/%Y%m.nc", "variable": "name_in_the_files"}
+            reader = {"grid": {"latitude": 40.0, "longitude": 0.0, "step": 0.5, "rows": 20, "columns": 20}}
+            if given.reader == "column_files":
+                level = {"dimension": "level", "unit": "hPa"}
+                reader |= {"level": level, "profiles": {"temperature": variable}, "time_step": "6h"}
+            else:
+                reader |= {"rain": variable, "interval": "1h"}
+        return {"description": "What it is.", "reader": {"kind": given.reader, **reader}}
 
 
 class QuerysetParameters(Parameters):
@@ -125,70 +156,42 @@ class QuerysetScaffolder(EntryScaffolder[QuerysetParameters]):
         return {"description": "What it is for.", **shared, "columns": columns}
 
 
-class ModelParameters(Parameters):
-    """Options of a new model."""
-
-    features: str | None = Field(default=None, description="Name of the queryset it learns from.")
-    target: str | None = Field(default=None, description="Name of one of the queryset's targets.")
-    learner: str = Field(default="step_shift", description="Kind of learner.")
-
-
-class ModelScaffolder(EntryScaffolder[ModelParameters]):
-    """A model that learns from an existing queryset."""
-
-    parameters, room = ModelParameters, "models"
-
-    def settings(self, name: str, system: Path, given: ModelParameters) -> Settings:
-        """The queryset and target given, or the first of each."""
-        querysets = neighbours(system, "features")
-        queryset = chosen("queryset", given.features, querysets)
-        target = given.target or next(iter(queryset["targets"]))
-        chosen("target", target, queryset["targets"])
-        schema = rooms()[self.room][f"{KINDS_MODULE}.ForecastModel"].attributes_type.model_json_schema()
-        learners = resolved(schema["properties"]["learner"], schema)[CHOICES]
-        chosen("learner", given.learner, learners)
-        return {
-            "description": "What it is, in a sentence or two.",
-            "features": given.features or next(iter(querysets)),
-            "target": target,
-            "learner": {"kind": given.learner},
-            "maturity": "candidate",
-        }
-
-    def readme(self, name: str, settings: Settings) -> str:
-        """What a reader of the catalogue wants to know of a model."""
-        features, target, learner = settings["features"], settings["target"], settings["learner"]["kind"]
-        return readme_of(
-            name,
-            f"## Features\n\n`{features}`, target `{target}`. Which columns matter, and why.\n\n"
-            f"## Learner\n\n`{learner}`. The settings that differ from the defaults, and why.\n",
-        )
-
-
-class EnsembleParameters(Parameters):
-    """Options of a new ensemble."""
+class MembersParameters(Parameters):
+    """Options of a new ensemble; those of a kind of ensemble say which methods it has."""
 
     members: list[str] = Field(default=[], description="Name of a member; give the option once for each.")
-    method: Literal["mixture", "vincentization", "trained_weights"] = Field(
-        default="mixture", description="How members become one forecast."
-    )
+    method: str
 
 
-class EnsembleScaffolder(EntryScaffolder[EnsembleParameters]):
+M = TypeVar("M", bound=MembersParameters)
+
+
+class MembersScaffolder(EntryScaffolder[M], Generic[M]):
     """An ensemble of existing models."""
 
-    parameters, room = EnsembleParameters, "ensembles"
+    room = "ensembles"
 
-    def settings(self, name: str, system: Path, given: EnsembleParameters) -> Settings:
-        """The members given, or the first two models of one target."""
+    @abstractmethod
+    def subject(self, model: Settings, features: Mapping[str, Settings]) -> object:
+        """What a model is about, equal for those that one ensemble can join; None where that is not known.
+
+        Args:
+            features: the system's sound feature sets, by name.
+        """
+
+    def settings(self, name: str, system: Path, given: M) -> Settings:
+        """The members given, or the first two models that go together."""
         models = {name: model for name, model in neighbours(system, "models").items() if model["maturity"] != "retired"}
         for member in given.members:
             chosen("model", member, models)
-        first = next(iter(models.values()), {})
-        alike = [name for name, model in models.items() if model["target"] == first["target"]]
-        members = given.members or alike[:2]
+        features = neighbours(system, "features")
+        alike: dict[object, list[str]] = {}
+        for name, model in models.items():
+            alike.setdefault(self.subject(model, features), []).append(name)
+        joinable = (names for subject, names in alike.items() if subject is not None and len(names) > 1)
+        members = given.members or next(joinable, [])[:2]
         if len(members) < 2:
-            raise CatalogueError("an ensemble needs two models of the same target; scaffold them first")
+            raise CatalogueError("an ensemble needs two models of one kind of forecast; scaffold them first")
         return {
             "description": "What it is, in a sentence or two.",
             "members": members,
@@ -196,107 +199,13 @@ class EnsembleScaffolder(EntryScaffolder[EnsembleParameters]):
             "maturity": "candidate",
         }
 
-    def readme(self, name: str, settings: Settings) -> str:
-        """What a reader of the catalogue wants to know of an ensemble."""
+    def sections(self, settings: Settings) -> str:
+        """Its members and its method."""
         members = ", ".join(f"`{member}`" for member in settings["members"])
-        method = settings["method"]["kind"]
-        return readme_of(
-            name,
-            f"## Members\n\n{members}. What each adds to the others.\n\n## Method\n\n`{method}`, and why.\n",
+        return (
+            f"## Members\n\n{members}. What each adds to the others.\n\n"
+            f"## Method\n\n`{settings['method']['kind']}`, and why."
         )
-
-
-class ReconciliationParameters(Parameters):
-    """Options of a new reconciliation."""
-
-    cells: str = Field(description="Model or ensemble of the cells.")
-    parents: str = Field(description="Model or ensemble of the units that hold the cells.")
-
-
-class ReconciliationScaffolder(EntryScaffolder[ReconciliationParameters]):
-    """A forecast of cells scaled to one of the units that hold them."""
-
-    parameters, room = ReconciliationParameters, "ensembles"
-
-    def settings(self, name: str, system: Path, given: ReconciliationParameters) -> Settings:
-        """The two forecasts given."""
-        known = {**neighbours(system, "models"), **neighbours(system, "ensembles")}
-        cells = chosen("model or ensemble", given.cells, known)
-        chosen("model or ensemble", given.parents, known)
-        return {
-            "description": "What it is, in a sentence or two.",
-            "cells": given.cells,
-            "parents": given.parents,
-            "draws": cells["draws"],
-            "maturity": "candidate",
-        }
-
-    def readme(self, name: str, settings: Settings) -> str:
-        """What a reader of the catalogue wants to know of a reconciliation."""
-        return readme_of(
-            name,
-            f"## Cells and totals\n\nShares from `{settings['cells']}`, totals from `{settings['parents']}`. "
-            "Why these two.\n",
-        )
-
-
-class ExternalParameters(Parameters):
-    """Options of a new forecast from elsewhere."""
-
-    path: str | None = Field(default=None, description="The file, with {month} where the month stands.")
-    features: str | None = Field(default=None, description="Queryset whose units and targets it is held to.")
-    target: str | None = Field(default=None, description="Name of one of the queryset's targets.")
-
-
-class ExternalScaffolder(EntryScaffolder[ExternalParameters]):
-    """A forecast that arrives as a file, which need not be there to load."""
-
-    parameters, room = ExternalParameters, "models"
-
-    def settings(self, name: str, system: Path, given: ExternalParameters) -> Settings:
-        """The file, queryset and target given, or the first of each."""
-        querysets = neighbours(system, "features")
-        queryset = chosen("queryset", given.features, querysets)
-        target = given.target or next(iter(queryset["targets"]))
-        chosen("target", target, queryset["targets"])
-        return {
-            "description": "Whose forecast it is, in a sentence or two.",
-            "path": given.path or f"data/forecasts/{name}/{{month}}.parquet",
-            "features": given.features or next(iter(querysets)),
-            "target": target,
-            "maturity": "candidate",
-        }
-
-    def readme(self, name: str, settings: Settings) -> str:
-        """What a reader of the catalogue wants to know of a forecast from elsewhere."""
-        return readme_of(
-            name,
-            f"## Source\n\n`{settings['path']}`. Who makes it, when it arrives, and under which licence.\n",
-        )
-
-
-_README = """# {name}
-
-What it is, in two sentences.
-
-## Why
-
-What the catalogue lacked, and for whom.
-
-{sections}
-## How it did
-
-{scores}
-"""
-_SCORES = (
-    "CRPS, and the shares of its intervals that held, against conflictology and the last value over the same months "
-    "and units: which months, and where it was worst. The backtest in the artifact's metadata is a start."
-)
-
-
-def readme_of(name: str, sections: str, scores: str = _SCORES) -> str:
-    """A README to fill in: what an entry is, its own `sections`, and which `scores` to report."""
-    return _README.format(name=name, sections=sections, scores=textwrap.fill(scores, WIDTH))
 
 
 def neighbours(system: Path, room: str) -> dict[str, Settings]:
@@ -311,6 +220,12 @@ def neighbours(system: Path, room: str) -> dict[str, Settings]:
             defaults = {name: field.get_default(call_default_factory=True) for name, field in fields}
             found[path.parent.name] = {name: written.get(name, default) for name, default in defaults.items()}
     return found
+
+
+def require_learner(component: str, learner: str) -> None:
+    """CatalogueError where a class of models has no such kind of learner."""
+    schema = rooms()["models"][f"{KINDS_MODULE}.{component}"].attributes_type.model_json_schema()
+    chosen("learner", learner, resolved(schema["properties"]["learner"], schema)[CHOICES])
 
 
 def setting_lines(schema: Schema, root: Schema, given: Settings, indent: int = 2) -> Iterator[str]:

@@ -111,6 +111,7 @@ class SweepStudy:
     def report(self, context: Context, result: SweepResult, data: str) -> pl.DataFrame:
         """Show what was found with the asset; returns its rows."""
         best, study, space = result.best, result.study, self.settings.space
+        present = None if result.current is None else result.current.score
         path = "/".join(self.folder.parts[-4:]) + "/defs.yaml"
         change = propose((self.folder / "defs.yaml").read_text(), best.values, self.start, file=path)
         context.log.info(
@@ -135,7 +136,7 @@ class SweepStudy:
                     else "The settings as they are were the best."
                 ),
                 "best_score": number(best.score if best.score is not None else float("nan")),
-                **({"present_score": number(result.current.score)} if result.current and result.current.score else {}),
+                **({} if present is None else {"present_score": number(present)}),
                 "trials": len(result.trials),
                 "pruned": result.count("pruned"),
                 "failed": result.count("failed"),

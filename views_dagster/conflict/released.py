@@ -7,6 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from views_dagster.geography import latitude_of, longitude_of
+from views_dagster.reports.outlooks import YEAR
 from views_dagster.storage.manifests import ReleasedTable
 from views_dagster.storage.tables import TableStore
 
@@ -21,7 +22,6 @@ COUNTED: Final[Mapping[str, str]] = {target: f"deaths, {kind} ({target})" for ta
 MEASURES: Final[Mapping[str, str]] = {target: f"deaths a month, {kind} ({target})" for target, kind in _KINDS.items()}
 """The same of a single month."""
 
-YEAR: Final = 12
 _LOCATED: Final[Mapping[str, pl.DataType]] = {
     "unit_id": pl.Int64(),
     "parent_id": pl.Int64(),

@@ -14,7 +14,6 @@ from views_dagster.conflict.released import (
     COUNTRY_LEVEL,
     MEASURES,
     RELEASED,
-    YEAR,
     Release,
     country_names,
     located_cells,
@@ -23,7 +22,7 @@ from views_dagster.conflict.released import (
     worst_hit_cells,
 )
 from views_dagster.errors import MissingMonthsError, PlatformError
-from views_dagster.reports.outlooks import Outlook, means_of, outlook_map
+from views_dagster.reports.outlooks import YEAR, Outlook, means_of, outlook_map
 from views_dagster.reports.terminal import (
     UI,
     aligned,
@@ -31,9 +30,9 @@ from views_dagster.reports.terminal import (
     listing,
     newest_release,
     release_parser,
-    tables_location,
     write_files,
 )
+from views_dagster.storage.places import tables_location
 from views_dagster.storage.tables import TableStore
 
 PROGRAM = "python -m views_dagster.conflict.show"

@@ -8,8 +8,9 @@ import polars as pl
 
 from views_dagster.drift.results import CheckInfo, CheckResult, Severity
 from views_dagster.drift.settings import InputDriftSettings
-from views_dagster.drift.statistics import Statistics, Window, summarise
+from views_dagster.drift.statistics import Statistics, summarise
 from views_dagster.drift.suites import Expected, Outcome, validate, verdict
+from views_dagster.drift.window import Window
 from views_dagster.panel import KEYS
 
 INPUT_CHECKS: Final[Mapping[str, CheckInfo]] = {

@@ -1,10 +1,8 @@
 """What the input checks look at: statistics of one month against its history, by column, by unit and overall.
 
-Dense arrays of months x units x columns; NaN is a missing value. Nothing here knows thresholds of verdicts or Great
-Expectations: the tables made here are what the suites test.
+Nothing here knows thresholds of verdicts or Great Expectations: the tables made here are what the suites test.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,10 +12,8 @@ from numpy.typing import NDArray
 
 from views_dagster.drift.distributions import MIN_VALUES, Comparison, compare, units_alike
 from views_dagster.drift.settings import InputDriftSettings
-from views_dagster.errors import PanelError
-from views_dagster.panel import KEYS
+from views_dagster.drift.window import Array, Window
 
-Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 _JUDGED_BY_COLUMN: Final = (
     "missing_typical",
@@ -30,70 +26,6 @@ _JUDGED_BY_COLUMN: Final = (
     "silent",
     "unchanged",
 )
-
-
-@dataclass(frozen=True)
-class Window:
-    """The tested month and its history.
-
-    Attributes:
-        month: the tested month id.
-        units: (U,) unit ids that occur in any of the months, ascending.
-        columns: P names of the numeric columns.
-        present: (H + 1, U) bool, whether the unit has a row; the last row of the array is the tested month.
-        values: (H + 1, U, P) float64; NaN where null, NaN, infinite or absent. Each column lies together in memory.
-        infinite: (P,) number of infinite values in the tested month.
-        rows: the tested month's rows as they came, keys and numeric columns.
-    """
-
-    month: int
-    units: NDArray[np.int64]
-    columns: tuple[str, ...]
-    present: NDArray[np.bool_]
-    values: Array
-    infinite: NDArray[np.int64]
-    rows: pl.DataFrame
-
-    @classmethod
-    def from_frame(
-        cls, frame: pl.DataFrame, month: int, *, history_months: int, ignore: Sequence[str] = ()
-    ) -> "Window":
-        """Rows of `month` and of the `history_months` before it; other months and non-numeric columns are left out.
-
-        Raises:
-            PanelError: the frame has no `month_id`, no `unit_id`, or no numeric column besides them.
-        """
-        missing = [key for key in KEYS if key not in frame.columns]
-        columns = tuple(
-            name
-            for name, dtype in frame.schema.items()
-            if name not in KEYS and name not in ignore and (dtype.is_numeric() or dtype == pl.Boolean)
-        )
-        if missing or not columns:
-            raise PanelError(
-                f"the window has no {', '.join(missing) or 'numeric column'}; it has {', '.join(frame.columns)}, "
-                "and a drift suite needs month_id, unit_id and at least one numeric column that is not ignored"
-            )
-        frame = frame.filter(pl.col("month_id").is_between(month - history_months, month)).select(*KEYS, *columns)
-        rows = frame.filter(pl.col("month_id") == month)
-        keyed = frame.filter(pl.col("unit_id").is_not_null())
-        months = np.append(np.setdiff1d(keyed["month_id"].to_numpy(), [month]), month)
-        units = keyed["unit_id"].unique().sort().to_numpy().astype(np.int64)
-        month_at = np.searchsorted(months, keyed["month_id"].to_numpy())
-        at = month_at * len(units) + np.searchsorted(units, keyed["unit_id"].to_numpy())
-        present = np.zeros((len(months), len(units)), dtype=bool)
-        present.ravel()[at] = True
-        by_column = np.full((len(columns), len(months), len(units)), np.nan)
-        for position, name in enumerate(columns):
-            by_column[position].ravel()[at] = keyed[name].cast(pl.Float64).to_numpy()
-            by_column[position][np.isinf(by_column[position])] = np.nan
-        infinite = np.array([np.isinf(rows[name].cast(pl.Float64).to_numpy()).sum() for name in columns])
-        return cls(month, units, columns, present, by_column.transpose(1, 2, 0), infinite, rows)
-
-    @property
-    def history(self) -> int:
-        """How many months of history there are."""
-        return len(self.present) - 1
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Scores of a learner's settings on folds within its own panel: what a sweep of step-wise forecasts minimises."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,9 +14,6 @@ from views_dagster.evaluation.metrics import crps
 from views_dagster.learners.base import Learner
 from views_dagster.panel import Panel
 
-Score = Literal["crps", "crps_log1p"]
-"""In the target's unit, which a few large observations decide, or of log(1 + x)."""
-
 Report = Callable[[int, float], None]
 """Told the score so far after each fold, counted from 0; it may raise to stop there."""
 
@@ -27,12 +24,11 @@ def fold_score(
     *,
     draws: int,
     seed: int,
-    score: Score = "crps",
     origins_back: Sequence[int] = ORIGINS_BACK,
     steps: Sequence[int] = STEPS,
     report: Report | None = None,
 ) -> float:
-    """Mean CRPS of the learner's backtest, all of which lies within the panel: `summarise(backtest(...))[score]`.
+    """Mean CRPS of the learner's backtest, all of which lies within the panel: `summarise(backtest(...))["crps"]`.
 
     Args:
         draws, seed, origins_back, steps: as for `backtest`.
@@ -47,7 +43,7 @@ def fold_score(
     ):
         if rows.is_empty():
             continue
-        cases.append(_crps(rows, score))
+        cases.append(_crps(rows))
         if report is not None:
             report(len(cases) - 1, _mean(cases))
     if not cases:
@@ -65,9 +61,6 @@ def panel_objective(
     features: Sequence[str],
     draws: int,
     seed: int,
-    score: Score = "crps",
-    origins_back: Sequence[int] = ORIGINS_BACK,
-    steps: Sequence[int] = STEPS,
 ) -> Callable[[Mapping[str, Any], Report], float]:
     """The objective of a sweep over one panel: `fold_score` of a learner's settings.
 
@@ -86,25 +79,15 @@ def panel_objective(
 
     def objective(settings: Mapping[str, Any], report: Report) -> float:
         learner: Learner = learners.validate_python(settings)
-        return fold_score(
-            learner,
-            known,
-            draws=draws,
-            seed=seed,
-            score=score,
-            origins_back=origins_back,
-            steps=steps,
-            report=report,
-        )
+        return fold_score(learner, known, draws=draws, seed=seed, report=report)
 
     return objective
 
 
-def _crps(rows: pl.DataFrame, score: Score) -> NDArray[np.float64]:
+def _crps(rows: pl.DataFrame) -> NDArray[np.float64]:
     """(N,) scores of the rows of a backtest."""
     draws = rows["draws"].explode(empty_as_null=True, keep_nulls=True).to_numpy().reshape(rows.height, -1)
-    observed = rows["observed"].to_numpy()
-    return crps(np.log1p(draws), np.log1p(observed)) if score == "crps_log1p" else crps(draws, observed)
+    return crps(draws, rows["observed"].to_numpy())
 
 
 def _mean(cases: Sequence[NDArray[np.float64]]) -> float:

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from views_dagster.learners.balance import slices
 from views_dagster.learners.base import Learner
 from views_dagster.learners.baselines import FittedOnHistory, check_history
 from views_dagster.learners.dependence import joint_draws
+from views_dagster.learners.predictive import negative_binomial_quantiles
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
@@ -105,14 +107,10 @@ def negative_binomial_draws(
     Stratified: one draw from each of S equally probable slices, so that the draws' mean is unbiased and far less noisy
     than that of independent ones. Dispersions below 1e-6 count as a Poisson distribution's.
     """
-    from scipy.stats import nbinom
-
-    jitter = np.random.default_rng(seed_for(seed, "slices")).random((len(mean), draws))
-    levels = np.clip((np.arange(draws) + jitter) / draws, 2.0**-32, 1 - 2.0**-32)
+    levels = slices(len(mean), draws, seed=seed_for(seed, "slices"))
     values = np.zeros((len(mean), draws), dtype=np.float32)
     some = mean > 0
-    size = 1.0 / np.maximum(dispersion[some], POISSON_LIMIT)[:, None]
-    values[some] = nbinom.ppf(levels[some], size, size / (size + mean[some][:, None]))
+    values[some] = negative_binomial_quantiles(mean[some], np.maximum(dispersion[some], POISSON_LIMIT), levels[some])
     return values
 
 

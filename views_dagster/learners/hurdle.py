@@ -12,7 +12,8 @@ from views_dagster.learners.regressors import Block, Estimator, Matrix
 from views_dagster.learners.scikit import Classifier
 from views_dagster.learners.step_rows import StepRows, split_in_time
 from views_dagster.learners.step_shift import FEWEST_ROWS, LEVEL, LevelLearner
-from views_dagster.learners.stepped import FittedStep, SteppedLearner, SteppedModel
+from views_dagster.learners.stepped import FittedStep, SteppedLearner
+from views_dagster.learners.stepped_model import SteppedModel
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 

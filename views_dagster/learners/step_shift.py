@@ -15,7 +15,8 @@ from views_dagster.learners.predictive import DrawsFrom, Quantiles, Residuals
 from views_dagster.learners.regressors import Block, Estimator, Goal, Matrix
 from views_dagster.learners.scikit import Regressor
 from views_dagster.learners.step_rows import StepRows, log_recent_mean, split_in_time
-from views_dagster.learners.stepped import FittedStep, SteppedLearner, SteppedModel
+from views_dagster.learners.stepped import FittedStep, SteppedLearner
+from views_dagster.learners.stepped_model import SteppedModel
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 

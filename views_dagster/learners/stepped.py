@@ -1,9 +1,9 @@
-"""One model a step on one matrix: training of all steps in parallel, the fitted model and its files.
+"""One model a step on one matrix: settings that such learners share, and training of all steps in parallel.
 
-What is fitted for a step, and how it becomes draws, belongs to the learners built on this (`step_shift`, `hurdle`).
+What is fitted for a step, and how it becomes draws, belongs to the learners built on this (`step_shift`, `hurdle`);
+the trained model is a `stepped_model`.
 """
 
-import io
 import os
 from abc import abstractmethod
 from bisect import bisect
@@ -11,25 +11,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from views_dagster.calendar import to_key
-from views_dagster.errors import ArtifactError, PanelError
-from views_dagster.forecasts import Forecast
-from views_dagster.learners.balance import BALANCE, Balance, balancing, slices
-from views_dagster.learners.base import FittedModel, Learner
-from views_dagster.learners.baselines import check_forecastable, check_history
-from views_dagster.learners.dependence import joint_draws
+from views_dagster.errors import PanelError
+from views_dagster.learners.balance import BALANCE, Balance, balancing
+from views_dagster.learners.base import Learner
+from views_dagster.learners.baselines import check_history
 from views_dagster.learners.regressors import Block, Estimator, Matrix
 from views_dagster.learners.step_rows import Sampling, StepRows, recent_mean, rows_of_step
 from views_dagster.panel import Panel
 from views_dagster.seeds import seed_for
 
-MODEL_FILE: Final = "model.json"
 LEVEL_ROWS: Final = 100_000
 """About so many rows tell the level of a step where there are more."""
 
@@ -193,111 +190,6 @@ class SteppedLearner(Learner):
         return FittedStep(fitted.estimators, {**fitted.tables, BALANCE: factors})
 
 
-class SteppedModel(FittedModel):
-    """A trained stepped learner: its settings, and one fitted step a step."""
-
-    learner_type: ClassVar[type[SteppedLearner]]
-
-    def __init__(
-        self,
-        learner: SteppedLearner,
-        parts: Sequence[FittedStep],
-        *,
-        feature_names: Sequence[str],
-        steps: Sequence[int],
-        origin: int,
-    ) -> None:
-        self.learner = learner
-        self.parts = tuple(parts)
-        self.feature_names = tuple(feature_names)
-        self.steps = tuple(steps)
-        self.origin = origin
-        self.trained_steps = learner.to_train(self.steps)
-
-    @classmethod
-    def trained(cls, learner: SteppedLearner, panel: Panel, *, steps: Sequence[int], seed: int) -> Self:
-        """Train `learner` on the panel."""
-        steps = sorted(steps)
-        parts = learner.train(panel, steps=steps, seed=seed)
-        return cls(learner, parts, feature_names=panel.feature_names, steps=steps, origin=panel.origin)
-
-    def predict(self, panel: Panel, *, draws: int, seed: int) -> Forecast:
-        check_forecastable(panel, feature_names=self.feature_names, trained_until=self.origin)
-        current = panel.current
-        anchors = self.learner.anchors(panel)
-        anchor = np.zeros(len(current)) if anchors is None else anchors[-1, current]
-        margins = np.zeros((len(current), len(self.steps), draws), dtype=np.float32)
-        own = 0 if self.learner.own_history is None else round(self.learner.own_history.share * draws)
-        margins[:, :, draws - own :] = self._own_draws(panel, own, seed=seed)[:, None, :]
-        shares = [self.learner.shares(step) for step in self.steps]
-        for step, part in zip(self.trained_steps, self.parts, strict=True):
-            levels = self._slices(len(current), draws - own, seed=seed_for(seed, "slices", step))
-            learnt = self.learner.quantiles(part, panel.features[-1, current], anchor, levels)
-            if BALANCE in part.tables:
-                learnt *= part.tables[BALANCE][0]
-            for position, of_step in enumerate(shares):
-                if step in of_step:
-                    margins[:, position, : draws - own] += of_step[step] * learnt
-        return Forecast(
-            origin=panel.origin,
-            units=panel.units[current],
-            steps=np.asarray(self.steps, dtype=np.int64),
-            draws=joint_draws(margins, panel, steps=self.steps, seed=seed),
-        )
-
-    def _slices(self, units: int, number: int, *, seed: int) -> NDArray[np.float64]:
-        return slices(units, number, seed=None if self.learner.balance is None else seed)
-
-    def _own_draws(self, panel: Panel, number: int, *, seed: int) -> NDArray[np.float32]:
-        """(U, n) quantiles of each current unit's last months."""
-        months = 1 if self.learner.own_history is None else self.learner.own_history.months
-        latest = panel.exists[-months:, panel.current], panel.target[-months:, panel.current]
-        recent = np.sort(np.where(*latest, np.nan), axis=0)
-        # NaN sorts last, so a unit's n existing months are its first n rows.
-        known = np.isfinite(recent).sum(axis=0)[:, None]
-        levels = self._slices(len(panel.current), number, seed=seed_for(seed, "own"))
-        return np.take_along_axis(recent.T, (levels * known).astype(np.intp), axis=1)
-
-    def to_files(self) -> dict[str, bytes]:
-        about = _About(
-            learner=self.learner.model_dump(mode="json"),
-            feature_names=self.feature_names,
-            steps=self.steps,
-            origin=self.origin,
-            estimators=tuple(tuple(part.estimators) for part in self.parts),
-            tables=tuple(self.parts[0].tables),
-        )
-        files = {MODEL_FILE: about.model_dump_json().encode()}
-        blocks = self.learner.blocks()
-        for step, part in zip(self.trained_steps, self.parts, strict=True):
-            for name, estimator in part.estimators.items():
-                files[_estimator_file(step, name, blocks)] = estimator.to_bytes()
-        for name in about.tables:
-            buffer = io.BytesIO()
-            np.save(buffer, np.stack([part.tables[name] for part in self.parts]), allow_pickle=False)
-            files[f"{name}.npy"] = buffer.getvalue()
-        return files
-
-    @classmethod
-    def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        try:
-            about = _About.model_validate_json(files[MODEL_FILE])
-            learner = cls.learner_type.model_validate(about.learner)
-            blocks = learner.blocks()
-            tables = {name: np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False) for name in about.tables}
-            trained = zip(learner.to_train(about.steps), about.estimators, strict=True)
-            parts = [
-                FittedStep(
-                    {name: blocks[_prefix(name)].read(files[_estimator_file(step, name, blocks)]) for name in names},
-                    {name: table[position] for name, table in tables.items()},
-                )
-                for position, (step, names) in enumerate(trained)
-            ]
-        except (KeyError, IndexError, ValueError) as error:
-            raise ArtifactError(f"not the files of a {cls.__name__}: {error}; train the model again") from error
-        return cls(learner, parts, feature_names=about.feature_names, steps=about.steps, origin=about.origin)
-
-
 def _check_features(panel: Panel) -> None:
     """Refuse features that cannot be learnt from.
 
@@ -313,24 +205,3 @@ def _check_features(panel: Panel) -> None:
             raise PanelError(
                 f"feature {name} is NaN or infinite in the panel's history; end its transforms with fill and replace_na"
             )
-
-
-class _About(BaseModel):
-    """What `model.json` holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    learner: dict[str, Any]
-    feature_names: tuple[str, ...]
-    steps: tuple[int, ...]
-    origin: int
-    estimators: tuple[tuple[str, ...], ...]
-    tables: tuple[str, ...]
-
-
-def _prefix(name: str) -> str:
-    return name.split("-")[0]
-
-
-def _estimator_file(step: int, name: str, blocks: Mapping[str, Block]) -> str:
-    return f"step-{step:02d}-{name}.{blocks[_prefix(name)].suffix}"

@@ -20,14 +20,10 @@ from views_dagster.precipitation.column_arrays import as_lists
 from views_dagster.precipitation.column_levels import LevelSettings, level_order, require_same_levels
 from views_dagster.precipitation.column_times import Stamped, Targets, newest_runs, records_of, targets_of
 from views_dagster.precipitation.file_reader import Hours, WeatherFileReader
+from views_dagster.precipitation.file_variables import FileVariable
 from views_dagster.precipitation.levels import LevelUnit
 from views_dagster.precipitation.units import FIELDS
-from views_dagster.precipitation.weather_files import (
-    FileVariable,
-    WeatherField,
-    opened,
-    provenance,
-)
+from views_dagster.precipitation.weather_files import WeatherField, opened, provenance
 from views_dagster.sources.base import RawMonths
 
 Floats = NDArray[np.float32]

@@ -71,17 +71,6 @@ class Columns:
         return replace(self, **per_row)
 
 
-def same_variables(first: Columns, second: Columns) -> bool:
-    """Whether a model of the one can be given the other: variables, levels and bands are equal."""
-    return (
-        first.profile_names == second.profile_names
-        and first.surface_names == second.surface_names
-        and first.level_unit == second.level_unit
-        and first.edges == second.edges
-        and np.array_equal(first.levels, second.levels)
-    )
-
-
 def positions(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """Positions of `wanted` among `names`; ValueError where one is absent."""
     return [list(names).index(name) for name in wanted]

@@ -12,7 +12,8 @@ from views_dagster.precipitation.column_sets import ColumnSet
 from views_dagster.precipitation.columns import Columns
 from views_dagster.precipitation.learners.base import DiagnosisLearner, Report
 from views_dagster.precipitation.learners.inputs import ranked_score
-from views_dagster.precipitation.splits import SplitSettings, folds
+from views_dagster.precipitation.split_settings import SplitSettings
+from views_dagster.precipitation.splits import folds
 
 FOLDS: Final = 3
 

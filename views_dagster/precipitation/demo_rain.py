@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from views_dagster.precipitation.coarsening import BoxRain, Coarsener, coarsener, rain_of
+from views_dagster.precipitation.box_sums import BoxRain, Coarsener, rain_of
+from views_dagster.precipitation.coarsening import coarsener
 from views_dagster.precipitation.demo_atmosphere import BOX_KM, BOXES, GRID, HEIGHTS, LEVELS, Atmosphere
 from views_dagster.precipitation.demo_storms import HOURS, MARGIN, SIDE, Floats, moving_noise
 from views_dagster.seeds import seed_for

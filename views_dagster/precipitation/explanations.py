@@ -108,6 +108,15 @@ def _importance_pictures(importance: pl.DataFrame, columns: Columns, name: str) 
                 title=f"{name}: importance of {title}",
                 measure=_INCREASE,
             )
+    if (importance["group"] == "block").any():
+        pictures["importance_by_level"] = profile_plots.importance_map(
+            profile_plots.importance_of_blocks(importance, columns.profile_names, columns.levels),
+            columns.profile_names,
+            columns.levels,
+            columns.level_unit,
+            title=f"{name}: importance by level",
+            measure=_INCREASE,
+        )
     return pictures
 
 

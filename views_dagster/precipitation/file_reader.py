@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field
 from views_dagster.calendar import FIRST_MONTH, describe_months, from_key
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.boxes import BoxGrid, hours_long, month_of_times, times_of_months
-from views_dagster.precipitation.weather_files import FileVariable, newest_time
+from views_dagster.precipitation.file_variables import FileVariable
+from views_dagster.precipitation.weather_files import newest_time
 from views_dagster.sources.base import Reader
 
 Item = TypeVar("Item")
@@ -33,10 +34,10 @@ def _hours(written: Any) -> Any:
     return float(match[1]) * _HOURS[match[2]]
 
 
-MonthId = Annotated[int, BeforeValidator(_month_id), Field(ge=FIRST_MONTH)]
+MonthId = Annotated[int, BeforeValidator(_month_id, json_schema_input_type=int | str), Field(ge=FIRST_MONTH)]
 """A month id, in YAML written `2018-05`."""
 
-Hours = Annotated[float, BeforeValidator(_hours), Field(gt=0, le=31 * 24)]
+Hours = Annotated[float, BeforeValidator(_hours, json_schema_input_type=float | str), Field(gt=0, le=31 * 24)]
 """A length of time in hours, in YAML written `30min`, `6h` or `1d`."""
 
 

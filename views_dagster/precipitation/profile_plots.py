@@ -118,19 +118,6 @@ def importance_bars(
     return palette_png(figure)
 
 
-def importance_labels(importance: pl.DataFrame, level_unit: str) -> list[str]:
-    """What to call rows of `explaining.permutation_importance`: `temperature 925..850 hPa`, `500 hPa`, `members`."""
-    labels = []
-    for row in importance.iter_rows(named=True):
-        ends = [_level(row[end], level_unit) for end in ("lowest", "highest") if row[end] is not None]
-        # A variable on all its levels needs none of them.
-        where = (
-            "" if not ends or row["group"] == "variable" else f"{'..'.join(dict.fromkeys(ends))} {_LEVELS[level_unit]}"
-        )
-        labels.append(" ".join(part for part in (row["variable"], where) if part) or row["group"])
-    return labels
-
-
 def importance_of_blocks(importance: pl.DataFrame, names: Sequence[str], levels: Array) -> NDArray[np.float64]:
     """(V, L) for `importance_map`: of each variable and level, the increase of the block that holds it; NaN where none.
 
@@ -254,7 +241,6 @@ def attribution_profiles(
     return palette_png(figure)
 
 
-_LEVELS: Final = {"m": "km", "hPa": "hPa"}
 _LEVEL_AXES: Final = {"m": "height, km", "hPa": "pressure, hPa"}
 
 

@@ -12,14 +12,16 @@ from pydantic import Field, model_validator
 
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.bands import EDGES
+from views_dagster.precipitation.box_sums import BoxRain, BoxSums, Coarsener, rain_of
 from views_dagster.precipitation.boxes import month_of_times
-from views_dagster.precipitation.coarsening import BoxRain, BoxSums, Coarsener, coarsener, rain_of
+from views_dagster.precipitation.coarsening import coarsener
 from views_dagster.precipitation.column_arrays import as_lists
 from views_dagster.precipitation.column_times import Stamped, records_of
 from views_dagster.precipitation.file_reader import Hours, WeatherFileReader, read_ahead
+from views_dagster.precipitation.file_variables import FileVariable
 from views_dagster.precipitation.rain_fields import RainFields, RainLimits
 from views_dagster.precipitation.rain_times import Since, differences, means
-from views_dagster.precipitation.weather_files import FileVariable, WeatherField, opened, provenance
+from views_dagster.precipitation.weather_files import WeatherField, opened, provenance
 from views_dagster.sources.base import RawMonths
 
 _KEYS: Final = ("valid_time", "box_id")

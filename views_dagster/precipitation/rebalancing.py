@@ -85,7 +85,16 @@ class Rebalanced:
 
     @property
     def correction(self) -> NDArray[np.float64]:
-        """(B,) the factor by which `prior_correction` multiplies each band."""
+        """(B,) factors on a model's fractions that undo the rebalancing, once the fractions are rescaled to sum 1.
+
+        The ratio of the mean fractions by band. It is exact where each box lies in one band and rows of a band are
+        chosen whatever their predictors: label shift (Saerens, Latinne and Decaestecker 2002, eq. 2.4). Boxes with rain
+        of several bands come out too dry; a learner that can then shifts its scores until mean fractions match. A band
+        that neither side has is left as predicted.
+
+        Raises:
+            PanelError: a band that rows had before and have no more.
+        """
         return _ratio(np.asarray(self.report.fractions_before), np.asarray(self.report.fractions_after))
 
 
@@ -172,24 +181,6 @@ class Weights(BaseModel):
 
 
 Rebalance = Annotated[NoRebalance | Resample | Weights, Field(discriminator="kind")]
-
-
-def prior_correction(
-    fractions: NDArray[np.floating], before: NDArray[np.floating], after: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """(N, B) fractions of a model trained on rebalanced rows, as one trained on the rows before would give them.
-
-    p_b is proportional to q_b * before_b / after_b, with the mean fractions by band of the training rows (B,). It is
-    exact where each box lies in one band and rows of a band are chosen whatever their predictors: label shift (Saerens,
-    Latinne and Decaestecker 2002, eq. 2.4). Boxes with rain of several bands come out too dry; a learner that can
-    then shifts its scores until mean fractions match. A band that neither side has is left as predicted.
-
-    Raises:
-        PanelError: a band that rows had before and have no more.
-    """
-    corrected: NDArray[np.float64] = fractions * _ratio(before, after)
-    corrected /= corrected.sum(axis=1, keepdims=True)
-    return corrected
 
 
 def _ratio(before: NDArray[np.floating], after: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -19,9 +19,9 @@ from views_dagster.reports.terminal import (
     listing,
     newest_release,
     release_parser,
-    tables_location,
     write_files,
 )
+from views_dagster.storage.places import tables_location
 from views_dagster.storage.tables import TableStore
 
 PROGRAM = "python -m views_dagster.precipitation.show"

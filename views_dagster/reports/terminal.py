@@ -1,7 +1,6 @@
-"""What commands that show a release to people share: where tables are, arguments, and tables as text."""
+"""What commands that show a release to people share: arguments, lists of releases, and tables as text."""
 
 import argparse
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,12 +13,6 @@ from views_dagster.storage.manifests import ReleasedTable
 from views_dagster.storage.tables import TableStore
 
 UI: Final = "http://127.0.0.1:3000"
-
-
-def tables_location() -> str:
-    """Where the tables are: `$VIEWS_TABLES`, or `tables` in `$VIEWS_HOME`, or in the project's `data/`."""
-    home = os.environ.get("VIEWS_HOME") or str(Path(__file__).resolve().parents[2] / "data")
-    return os.environ.get("VIEWS_TABLES") or str(Path(home).resolve() / "tables")
 
 
 def newest_release(store: TableStore, released: ReleasedTable) -> int:

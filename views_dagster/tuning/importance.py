@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from views_dagster.tuning.dimensions import Dimension
 from views_dagster.tuning.records import SweepResult
-from views_dagster.tuning.space import Dimension
 
 FEWEST_TRIALS: Final = 10
 """Of fewer scores nobody can say what decides them."""

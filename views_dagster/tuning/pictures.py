@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import JsonValue
 
 from views_dagster.reports.figures import GREY, INK, palette_png, short_label, tidy
+from views_dagster.tuning.dimensions import Choices, Dimension, Range
 from views_dagster.tuning.records import SweepResult
-from views_dagster.tuning.space import Choices, Dimension, Range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,133 +4,18 @@ Here a space is judged against the learner it belongs to and its values become s
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import combinations, product
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from views_dagster.errors import QuerysetError
 from views_dagster.names import nearest
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import Trial
-
-DIGITS: Final = 4
-"""Significant digits of a proposed number, so that a person can read it and YAML holds exactly what was tried."""
-
-
-class Range(BaseModel):
-    """Numbers between two bounds, both included."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    low: float = Field(allow_inf_nan=False, description="smallest value")
-    high: float = Field(allow_inf_nan=False, description="largest value")
-    log: bool = Field(default=False, description="look at orders of magnitude evenly; needs low > 0 and no step")
-    step: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="only low, low + step, ...")
-    whole: bool = Field(default=False, alias="int", description="whole numbers only")
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
-        if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("log needs low > 0 and no step")
-        if self.whole and any(not float(number).is_integer() for number in (self.low, self.high, self.step or 1)):
-            raise ValueError("int needs whole numbers for low, high and step")
-        if self.step is not None and (_exact(self.high) - _exact(self.low)) % _exact(self.step):
-            raise ValueError(f"high {self.high:g} is not low {self.low:g} plus a number of steps of {self.step:g}")
-        return self
-
-    def probes(self) -> tuple[JsonValue, ...]:
-        """Both bounds."""
-        return self._value(self.low), self._value(self.high)
-
-    def distribution(self) -> "BaseDistribution":
-        """The range as Optuna writes it."""
-        from optuna.distributions import FloatDistribution, IntDistribution
-
-        if self.whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def suggest(self, trial: "Trial", name: str) -> JsonValue:
-        """The sampler's next value, rounded."""
-        if self.whole:
-            step = int(self.step or 1)
-            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log, step=step)
-        return self._rounded(trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step))
-
-    def parameter(self, value: JsonValue) -> float | int | None:
-        """What the sampler calls a value; None where the value is not in the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
-            return None
-        step = self.step or (1 if self.whole else None)
-        if step is not None and (_exact(value) - _exact(self.low)) % _exact(step):
-            return None
-        return self._value(value)
-
-    def _value(self, number: float) -> float | int:
-        return int(number) if self.whole else float(number)
-
-    def _rounded(self, number: float) -> float:
-        if self.step is not None:
-            steps = round((number - self.low) / self.step)
-            return float(_exact(self.low) + steps * _exact(self.step))
-        if self.log:
-            rounded = float(f"{number:.{DIGITS - 1}e}")
-        else:
-            rounded = round(number, DIGITS - 1 - math.floor(math.log10(self.high - self.low)))
-        return min(max(rounded, self.low), self.high)
-
-
-class Choices(BaseModel):
-    """Some values of any kind: numbers, names, lists, null or whole blocks."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    choices: tuple[JsonValue, ...] = Field(min_length=2, description="the values")
-
-    @model_validator(mode="after")
-    def _differ(self) -> Self:
-        if twice := sorted({text for text in self.texts if self.texts.count(text) > 1}):
-            raise ValueError(f"{', '.join(twice)} is written twice")
-        return self
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The values as JSON."""
-        return tuple(_text(choice) for choice in self.choices)
-
-    def probes(self) -> tuple[JsonValue, ...]:
-        """All of them."""
-        return self.choices
-
-    def distribution(self) -> "BaseDistribution":
-        """The choices as Optuna writes them, which are JSON: a database holds no lists."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(self.texts)
-
-    def suggest(self, trial: "Trial", name: str) -> JsonValue:
-        """The sampler's next choice."""
-        value: JsonValue = json.loads(trial.suggest_categorical(name, self.texts))
-        return value
-
-    def parameter(self, value: JsonValue) -> str | None:
-        """What the sampler calls a value; None where it is none of the choices."""
-        found = (choice for choice in self.choices if choice == value and _text(choice)[:1] == _text(value)[:1])
-        return next((_text(choice) for choice in found), None)
-
-
-Dimension = Range | Choices
+from views_dagster.tuning.dimensions import Dimension, as_text
 
 
 class MedianPruning(BaseModel):
@@ -214,7 +99,7 @@ class StartingPoint:
                 below = default.get(key) if block.get(key) is None else block[key]
                 if not isinstance(below, dict | None):
                     reached = ".".join(way[:place])
-                    raise QuerysetError(f"{path}: {reached} is {_text(below)}, which has nothing below it")
+                    raise QuerysetError(f"{path}: {reached} is {as_text(below)}, which has nothing below it")
                 default = default.get(key) or {}
                 if block.get(key) is None:
                     # Of a block that is left to its default, what is written must still say which kind it is.
@@ -287,16 +172,6 @@ def problems(space: Mapping[str, Dimension], start: StartingPoint, learner: Type
     return found
 
 
-def require_valid(space: Mapping[str, Dimension], start: StartingPoint, learner: TypeAdapter[Any]) -> None:
-    """Refuse a space that has `problems`.
-
-    Raises:
-        QuerysetError: names each path and what is wrong with it.
-    """
-    if found := problems(space, start, learner):
-        raise QuerysetError("\n".join(f"sweep.space.{path}: {message}" for path, message in found))
-
-
 def _refusal(learner: TypeAdapter[Any], start: StartingPoint, values: Mapping[str, JsonValue]) -> str | None:
     """Why the learner cannot have the values, or None."""
     try:
@@ -310,7 +185,7 @@ def _refusal(learner: TypeAdapter[Any], start: StartingPoint, values: Mapping[st
                 if problem["type"] == "extra_forbidden" and problem["loc"][-1] in path.split("."):
                     return f"the learner has no such setting{nearest(path, start.paths())}"
         said = "; ".join(dict.fromkeys(problem["msg"].removeprefix("Value error, ") for problem in error.errors()))
-        shown = " with ".join(f"{path} {_text(value)}" for path, value in values.items())
+        shown = " with ".join(f"{path} {as_text(value)}" for path, value in values.items())
         fraction = any(problem["type"] == "int_type" for problem in error.errors())
         return f"{shown} is refused: {said}" + ("; add int: true" if fraction else "")
     return None
@@ -332,12 +207,3 @@ def _leaves(settings: Mapping[str, Any], before: Sequence[str] = ()) -> Iterator
             yield from _leaves(value, (*before, key))
         else:
             yield ".".join((*before, key))
-
-
-def _exact(number: float) -> Decimal:
-    """A number as it is written: 0.1 is a tenth."""
-    return Decimal(str(number))
-
-
-def _text(value: JsonValue) -> str:
-    return json.dumps(value, sort_keys=True)

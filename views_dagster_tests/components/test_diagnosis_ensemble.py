@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from views_dagster.components.blocks import CatalogueError
-from views_dagster.errors import ForecastError
+from views_dagster.errors import ArtifactError, ForecastError
 from views_dagster_tests.homes import Home, open_home, table_names, write_catalogue
 from views_dagster_tests.skies import MONTH, SKY, TABLE, artifact, rewrite
 
@@ -113,7 +113,7 @@ def test_an_artifact_without_validation_rows_is_refused(trained: Home, tmp_path:
     home = trained.copy(tmp_path)
     rows = home.rows("artifacts/level_line", MONTH).filter(pl.col("path") != "validation.parquet")
     rewrite(home, "artifacts/level_line", MONTH, rows)
-    with pytest.raises(ForecastError, match=r"artifact of level_line has no validation\.parquet; train it again"):
+    with pytest.raises(ArtifactError, match=r"artifact of level_line has no validation\.parquet; train it again"):
         home.run(f"key:{POOLED}", MONTH)
 
 
@@ -131,10 +131,17 @@ def test_bad_rows_written_by_hand_are_refused(trained: Home, tmp_path: Path, val
     assert home.store.open(MEDIAN).version() == version
 
 
-def test_a_member_that_lacks_columns_is_refused(trained: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [lambda rows: rows.head(100), lambda rows: rows.with_columns(pl.col("valid_time").dt.offset_by("1h"))],
+    ids=["fewer", "an hour later"],
+)
+def test_a_member_of_other_columns_is_refused(
+    trained: Home, tmp_path: Path, changed: Callable[[pl.DataFrame], pl.DataFrame]
+) -> None:
     home = trained.copy(tmp_path)
-    rewrite(home, "forecasts/deep_column", MONTH, home.rows("forecasts/deep_column", MONTH).head(100))
-    with pytest.raises(ForecastError, match=r"deep_column has \(100, 5\) rows and bands"):
+    rewrite(home, "forecasts/deep_column", MONTH, changed(home.rows("forecasts/deep_column", MONTH)))
+    with pytest.raises(ForecastError, match=f"forecasts/deep_column of {MONTH} is of other boxes or times"):
         home.run(f"key:{MEDIAN}", MONTH)
 
 

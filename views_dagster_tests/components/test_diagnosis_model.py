@@ -121,6 +121,7 @@ def test_what_does_not_look_at_the_sky_is_not_explained(made: Home) -> None:
         "deep_column": {"importance", "attribution", "likeness_when_randomised"},
         "level_line": {"importance"},
     }
+    assert "importance_by_level" in made.metadata("explanations/level_line", MONTH)
 
 
 def test_the_split_is_recorded_and_the_month_is_its_test(made: Home) -> None:

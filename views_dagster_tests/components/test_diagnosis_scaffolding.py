@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jsonschema
 import pytest
 import yaml
 from dagster.components.component_scaffolding import scaffold_object
@@ -49,6 +50,15 @@ def attributes(folder: Path) -> dict[str, Any]:
 def tables(project: Path) -> list[str]:
     """Keys of the assets that the catalogue has now."""
     return table_names(open_home(project.parent, project).defs)
+
+
+@pytest.mark.parametrize("reader", ["column_files", "rain_files", "member_files"])
+def test_a_source_of_weather_files_loads_at_once(project: Path, reader: str) -> None:
+    folder = scaffold(project, "Source", "precipitation/sources/my_weather", reader=reader)
+    made = attributes(folder)
+    assert made["reader"]["kind"] == reader
+    jsonschema.validate(made, KINDS["Source"].attributes_type.model_json_schema())
+    assert "raw/my_weather" in tables(project)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

@@ -7,7 +7,8 @@ from hypothesis.extra import numpy as hnp
 
 from views_dagster.drift.distributions import ks_distance, units_alike, usual_distance
 from views_dagster.drift.settings import InputDriftSettings
-from views_dagster.drift.statistics import Statistics, Window, cohens_h, summarise
+from views_dagster.drift.statistics import Statistics, cohens_h, summarise
+from views_dagster.drift.window import Window
 from views_dagster.errors import PanelError
 
 FEW = InputDriftSettings(history_months=8, min_history_months=2)

@@ -12,7 +12,8 @@ from views_dagster.learners.hurdle import Hurdle
 from views_dagster.learners.registry import AnyLearner
 from views_dagster.learners.step_rows import moving_sum
 from views_dagster.learners.step_shift import StepShift
-from views_dagster.learners.stepped import SteppedLearner, SteppedModel
+from views_dagster.learners.stepped import SteppedLearner
+from views_dagster.learners.stepped_model import SteppedModel
 from views_dagster.panel import Panel
 from views_dagster_tests.learners.panels import panel_of
 

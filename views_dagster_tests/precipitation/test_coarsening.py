@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.bands import EDGES
+from views_dagster.precipitation.box_sums import BoxRain, BoxSums, rain_of
 from views_dagster.precipitation.boxes import BoxGrid
-from views_dagster.precipitation.coarsening import BoxRain, BoxSums, coarsener, rain_of
+from views_dagster.precipitation.coarsening import coarsener
 
 GRID = BoxGrid(latitude=50, longitude=-1, step=(1.0, 1.5), rows=3, columns=3)
 

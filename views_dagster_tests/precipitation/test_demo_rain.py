@@ -5,7 +5,7 @@ import pytest
 
 from views_dagster.calendar import from_key
 from views_dagster.precipitation.bands import EDGES, band_of
-from views_dagster.precipitation.coarsening import BoxRain
+from views_dagster.precipitation.box_sums import BoxRain
 from views_dagster.precipitation.demo_atmosphere import BOXES, GRID, HEIGHTS, LEVELS, Atmosphere, atmosphere
 from views_dagster.precipitation.demo_rain import (
     FINE,

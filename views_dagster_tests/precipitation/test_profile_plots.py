@@ -10,7 +10,6 @@ from views_dagster.precipitation.profile_plots import (
     attribution_profiles,
     first_layer_filters,
     importance_bars,
-    importance_labels,
     importance_map,
     importance_of_blocks,
 )
@@ -76,19 +75,6 @@ IMPORTANCE = pl.DataFrame(
         "increase": [0.5, 0.1, 0.3, 0.2, 0.0, 0.4],
     }
 )
-
-
-def test_rows_of_importance_are_named_by_variable_and_levels() -> None:
-    assert importance_labels(IMPORTANCE, "hPa") == [
-        "temperature",
-        "850 hPa",
-        "temperature 1000..850 hPa",
-        "eastward_wind 200 hPa",
-        "orography",
-        "members",
-    ]
-    heights = IMPORTANCE.filter(pl.col("group") == "block").with_columns(lowest=100.0, highest=1500.0)
-    assert importance_labels(heights, "m") == ["temperature 0.1..1.5 km", "eastward_wind 0.1..1.5 km"]
 
 
 def test_levels_have_the_importance_of_their_block() -> None:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from views_dagster.errors import PanelError
 from views_dagster.precipitation.bands import exceedance
 from views_dagster.precipitation.events import Storms
-from views_dagster.precipitation.splits import SplitRecord, SplitSettings, folds, split
+from views_dagster.precipitation.split_settings import SplitRecord, SplitSettings
+from views_dagster.precipitation.splits import folds, split
 from views_dagster_tests.precipitation.event_worlds import rainy_columns, showers
 
 WEST_AND_EAST = {

@@ -10,7 +10,7 @@ import pytest
 
 from resources.tracking import Tracking
 from views_dagster.calendar import from_key
-from views_dagster.components.model import model_files
+from views_dagster.components.artifact_rows import model_files
 from views_dagster.storage.digests import digest_frame
 from views_dagster_tests.homes import Home, resources_in
 

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from views_dagster.errors import ForecastError
+from views_dagster.tuning.dimensions import Choices
 from views_dagster.tuning.importance import FEWEST_TRIALS, importances
 from views_dagster.tuning.pictures import choice_labels, history, importance, slices
 from views_dagster.tuning.records import TRIAL_SCHEMA, SweepResult, TrialRecord
-from views_dagster.tuning.space import Choices, SweepSettings
+from views_dagster.tuning.space import SweepSettings
 
 SPACE = SweepSettings.model_validate(
     {

@@ -124,7 +124,6 @@ def check_columns(
 
 
 def _overall(month: ColumnSummary, history: Sequence[ColumnSummary], settings: ColumnDriftSettings) -> pl.DataFrame:
-    rows = max(month.rows, 1)
     figures: dict[str, float | None] = {
         "no_rows": float(month.rows == 0),
         "repeated_rows": float(month.repeated_rows),
@@ -132,7 +131,7 @@ def _overall(month: ColumnSummary, history: Sequence[ColumnSummary], settings: C
         "rain_missing": month.rain_missing,
         "rain_unknown": float(month.rows_with_rain == 0) if month.rows else None,
         "bad_fractions": float(month.bad_fractions) if month.rows_with_rain else None,
-        "inconsistent_rain": month.inconsistent_rain / rows if month.rows_with_rain else None,
+        "inconsistent_rain": month.inconsistent_rain / month.rows_with_rain if month.rows_with_rain else None,
         "highest_rate": month.rates[1],
         "negative_rate": max(-month.rates[0], 0.0) if month.rows_with_rain else None,
         "wet_share": month.wet_share,
@@ -178,12 +177,14 @@ def _by_field(month: ColumnSummary, history: Sequence[ColumnSummary], settings: 
     table |= dict.fromkeys(compared, nothing)
     if len(alike) >= settings.min_history_months and month.rows:
         means, spreads = (np.stack([getattr(each, name) for each in alike]) for name in ("mean", "spread"))
-        usual_mean, usual_spread = spread_over_months(alike)
-        low, high = means.min(axis=0), means.max(axis=0)
+        # A field without a value in too many months of history has none to be compared with.
+        few = np.isfinite(means).sum(axis=0) < settings.min_history_months
+        usual_mean, usual_spread = (np.where(few, np.nan, usual) for usual in spread_over_months(alike))
+        low, high = np.fmin.reduce(means), np.fmax.reduce(means)
         beyond = np.maximum(np.maximum(low - month.mean, month.mean - high), 0.0)
         # Fields that never varied have no scale of their own.
         scale = np.where(usual_spread > 0, usual_spread, np.maximum(np.abs(usual_mean), 1e-6))
-        nearest = np.clip(month.spread, spreads.min(axis=0), spreads.max(axis=0))
+        nearest = np.where(few, np.nan, np.clip(month.spread, np.fmin.reduce(spreads), np.fmax.reduce(spreads)))
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.maximum(month.spread / nearest, nearest / month.spread)
         # Infinity is no number that a suite could show.
@@ -200,13 +201,15 @@ def _distances(
 ) -> dict[str, Array]:
     """Kolmogorov-Smirnov distance and stability index of each field, and how much of them is usual.
 
-    Usual is what the most different month of history had against the others, a season say, and half as much again.
+    Usual is what the most different month of history had against the others, a season say, and half as much again: of
+    two months at the least. Months without a value of the field do not count.
     """
     points = np.stack([each.quantiles for each in history])
     found = np.full((4, len(month.fields)), np.nan)
     for at in range(len(month.fields)):
         now, before = month.quantiles[at], points[:, at]
-        if np.isnan(now).any() or np.isnan(before).any():
+        before = before[np.isfinite(before).all(axis=1)]
+        if np.isnan(now).any() or len(before) < max(settings.min_history_months, 2):
             continue
         others = [np.sort(np.delete(before, place, axis=0), axis=None) for place in range(len(before))]
         whole = np.sort(before, axis=None)

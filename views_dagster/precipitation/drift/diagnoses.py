@@ -110,9 +110,10 @@ def check_performance(
     """Test the score of one model and month against the months before it.
 
     Args:
-        scores: one row a month: `month_id`, `score` (of which less is better, such as the ranked probability score),
-            `reference` (the same score of a reference on the same rows; null where there is none). Skill is
-            1 - score / reference: the weather of a month moves the score, and skill less.
+        scores: one row a month: `month_id`, `score` (of which less is better, such as the ranked probability score;
+            null where the month could not be scored), `reference` (the same score of a reference on the same rows; null
+            where there is none). Skill is 1 - score / reference: the weather of a month moves the score, and skill
+            less.
         month: month id; later months are left out.
 
     Returns:
@@ -120,7 +121,7 @@ def check_performance(
     """
     settings = settings or PerformanceDriftSettings()
     skill = pl.when(pl.col("reference") > 0).then(1 - pl.col("score") / pl.col("reference"))
-    rows = scores.with_columns(skill=skill)
+    rows = scores.drop_nulls("score").with_columns(skill=skill)
     now = rows.filter(pl.col("month_id") == month)
     before = rows.filter(pl.col("month_id").is_between(month - settings.history_months, month - 1))
     figures: dict[str, float | None] = dict.fromkeys(
@@ -200,7 +201,8 @@ def _sharpness(
     settings: DiagnosisDriftSettings,
 ) -> pl.DataFrame:
     """One row an edge: the part of the lowest earlier spread that was lost."""
-    recent = [each.spread for each in history if month.month - settings.history_months <= each.month < month.month]
+    months = range(month.month - settings.history_months, month.month)
+    recent = [each.spread for each in history if each.month in months and np.isfinite(each.spread).all()]
     lowest = np.full(len(edges), np.nan)
     if len(recent) >= settings.min_history_months:
         lowest = np.stack(recent).min(axis=0)

@@ -149,8 +149,9 @@ def _repeated_times(columns: Columns, time: NDArray[np.intp], times: int) -> int
 
 
 def spread_over_months(summaries: Sequence[ColumnSummary]) -> tuple[Array, Array]:
-    """(F,) mean and standard deviation of all months together, each month counting the same."""
-    means = np.stack([summary.mean for summary in summaries])
-    within = np.stack([summary.spread for summary in summaries]) ** 2
+    """(F,) mean and standard deviation of all months together, each month that has values counting the same."""
+    means = np.ma.masked_invalid(np.stack([summary.mean for summary in summaries]))
+    within = np.ma.masked_invalid(np.stack([summary.spread for summary in summaries]) ** 2)
     mean = means.mean(axis=0)
-    return mean, np.sqrt(within.mean(axis=0) + ((means - mean) ** 2).mean(axis=0))
+    variance = within.mean(axis=0) + ((means - mean) ** 2).mean(axis=0)
+    return mean.filled(np.nan), np.sqrt(variance.filled(np.nan))

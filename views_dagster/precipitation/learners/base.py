@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from views_dagster.errors import ForecastError
 from views_dagster.precipitation.columns import Columns
+from views_dagster.precipitation.rebalancing import RebalanceReport
 
 Report = Callable[[int, float], None]
 """Told after each round of training (an epoch, say): its number from 0 and the validation score, where lower is
@@ -63,6 +64,11 @@ class Diagnosis:
 class FittedDiagnosis(ABC):
     """A trained model. It remembers what it was fitted on: variables, levels, bands, its normalisation."""
 
+    @property
+    def rebalance(self) -> RebalanceReport | None:
+        """What was done to its training rows; None where it was trained on them as they were given."""
+        return None
+
     @abstractmethod
     def predict(self, columns: Columns) -> Diagnosis:
         """Diagnose columns; their rain is not looked at. Equal columns give equal bytes.
@@ -82,9 +88,17 @@ class FittedDiagnosis(ABC):
 
 
 class DiagnosisLearner(BaseModel, ABC):
-    """Hyperparameters of one algorithm. Subclasses add `kind: Literal[...]`."""
+    """Hyperparameters of one algorithm. Subclasses add `kind: Literal[...]`.
+
+    Attributes:
+        looks_at_columns: whether there is anything to explain: what it says depends on the column.
+        trains_with: the library's icon in the UI.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    looks_at_columns: ClassVar[bool] = True
+    trains_with: ClassVar[str] = "python"
 
     @abstractmethod
     def fit(self, train: Columns, validation: Columns, *, seed: int, report: Report | None = None) -> FittedDiagnosis:

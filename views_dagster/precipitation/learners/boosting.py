@@ -117,6 +117,10 @@ class FittedBoosted(FittedDiagnosis):
         self.stored, self._texts = stored, tuple(texts)
         self._trees = [read_trees(text) for text in texts]
 
+    @property
+    def rebalance(self) -> RebalanceReport:
+        return self.stored.rebalance
+
     def predict(self, columns: Columns) -> Diagnosis:
         self.stored.inputs.check(columns)
         grown = iter(predict_all(self._trees, self.stored.predictors.table(columns)))

@@ -21,7 +21,7 @@ from views_dagster.precipitation.learners.inputs import (
     from_exceedance,
     read_stored,
 )
-from views_dagster.precipitation.learners.predictors import Predictors
+from views_dagster.precipitation.learners.predictors import Predictors, centre_and_scale
 from views_dagster.precipitation.learners.trees import DiagnosisTrees, Outcomes, grow, predict_all, read_trees, trees_in
 
 _TREES_FILE: Final = "mean.lightgbm.txt"
@@ -107,9 +107,7 @@ class Line(Stored):
         """Ridge regression of `observed` (N,) on `table` (N, P)."""
         from threadpoolctl import threadpool_limits
 
-        centre, scale = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
-        # A predictor that is constant but for rounding says nothing; dividing by its spread would make it shout.
-        scale = np.where(scale > 1e-6 * np.maximum(np.abs(centre), 1.0), scale, np.inf)
+        centre, scale = centre_and_scale(table)
         # Sums over several BLAS threads depend on how many there are.
         with threadpool_limits(limits=1, user_api="blas"):
             standard = (table - centre) / scale

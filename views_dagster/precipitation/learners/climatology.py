@@ -1,7 +1,7 @@
 """Climatology: what it rains on average in a calendar month, at an hour, in an area. It looks at no column."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Climatology(DiagnosisLearner):
     group's towards the overall mean, as if `prior_days` more days had been seen there: rain of one day is one storm,
     however many boxes it fell on. A group without training rows has the mean of the group around it.
     """
+
+    looks_at_columns: ClassVar[bool] = False
 
     kind: Literal["climatology"] = "climatology"
     by: Annotated[tuple[Factor, ...], Field(max_length=3)] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -49,6 +49,8 @@ WEIGHTS_FILE = "network.safetensors"
 
 class ColumnNetwork(Plan, DiagnosisLearner):
     """A residual network over levels: variables are channels, surface fields join before the last layers."""
+
+    trains_with: ClassVar[str] = "pytorch"
 
     kind: Literal["column_network"] = "column_network"
     depth: int = Field(2, ge=0, le=20, description="residual blocks of two convolutions each")

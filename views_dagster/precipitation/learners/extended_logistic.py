@@ -22,11 +22,10 @@ from views_dagster.precipitation.learners.inputs import (
     ranked_score,
     read_stored,
 )
-from views_dagster.precipitation.learners.predictors import Predictors
+from views_dagster.precipitation.learners.predictors import Predictors, centre_and_scale, standardised
 from views_dagster.precipitation.learners.softmax import Penalties
 
 _ITERATIONS: Final = 300
-_CONSTANT: Final = 1e-6
 Floats = NDArray[np.float64]
 Table = NDArray[np.float32]
 
@@ -128,11 +127,8 @@ def _solve(table: Table, train: Columns, penalties: Sequence[float]) -> Iterator
     from threadpoolctl import threadpool_limits
 
     rows, count = table.shape
-    centre, scale = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
-    # A predictor that is constant but for rounding says nothing; dividing by its spread would make it shout.
-    varies = scale > _CONSTANT * np.maximum(np.abs(centre), 1.0)
-    scale = np.where(varies, scale, np.inf)
-    standard = ((table - centre.astype(np.float32)) / scale.astype(np.float32)).astype(np.float32)
+    centre, scale = centre_and_scale(table)
+    varies, standard = np.isfinite(scale), standardised(table, centre, scale)
     above = exceedance(train.fractions).astype(np.float64)
     roots = np.cbrt(train.edges)
     prior, even = 0.5 / rows, np.arange(len(roots), 0, -1) / (len(roots) + 1)

@@ -101,6 +101,10 @@ class FittedLogistic(FittedDiagnosis):
         )
         return cls(stored)
 
+    @property
+    def rebalance(self) -> RebalanceReport:
+        return self.stored.rebalance
+
     def predict(self, columns: Columns) -> Diagnosis:
         self.stored.inputs.check(columns)
         fractions = self.stored.softmax.fractions(self.stored.predictors.table(columns))

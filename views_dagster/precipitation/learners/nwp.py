@@ -1,7 +1,7 @@
 """What the numerical weather prediction says by itself: the members' shares of the bands, raw and calibrated."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,8 @@ class Nwp(DiagnosisLearner):
     Any number of members will do, and one (the coarse model's own rain) makes every fraction 0 or 1. The box mean is
     that of the members.
     """
+
+    looks_at_columns: ClassVar[bool] = False
 
     kind: Literal["nwp"] = "nwp"
 

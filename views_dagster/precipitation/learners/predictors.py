@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from views_dagster.precipitation.columns import Columns
 
 _SMALLEST_RATE = 0.01
+_CONSTANT = 1e-6
 
 
 class Predictors(BaseModel):
@@ -84,3 +85,20 @@ def member_statistics(members: NDArray[np.float32], edges: tuple[float, ...]) ->
     logs = np.log(np.maximum(members, np.float32(_SMALLEST_RATE)).astype(np.float64))
     rest = [np.cbrt(members.mean(axis=1, dtype=np.float64)), logs.mean(axis=1), logs.std(axis=1), logs.max(axis=1)]
     return np.column_stack([shares, *rest]).astype(np.float32)
+
+
+def centre_and_scale(table: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each predictor (P,), of a table (N, P).
+
+    A predictor that is constant but for rounding says nothing, and dividing by its spread would make it shout: its
+    scale is infinite.
+    """
+    centre, scale = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
+    return centre, np.where(scale > _CONSTANT * np.maximum(np.abs(centre), 1.0), scale, np.inf)
+
+
+def standardised(
+    table: NDArray[np.float32], centre: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """(N, P) float32 predictors less their centre, over their scale."""
+    return ((table - centre.astype(np.float32)) / scale.astype(np.float32)).astype(np.float32)

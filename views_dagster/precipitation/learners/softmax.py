@@ -10,6 +10,7 @@ from pydantic import Field
 
 from views_dagster.precipitation.learners.base import Report
 from views_dagster.precipitation.learners.inputs import Stored, ranked_score
+from views_dagster.precipitation.learners.predictors import centre_and_scale, standardised
 
 Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Penalties = Annotated[tuple[Penalty, ...], Field(min_length=1)]
@@ -72,11 +73,8 @@ class SoftmaxProblem:
         weight: NDArray[np.float32] | None = None,
     ) -> "SoftmaxProblem":
         """From raw predictors; `weight` (N,) of the rows is one each by default."""
-        centre = table.mean(axis=0, dtype=np.float64)
-        scale = table.std(axis=0, dtype=np.float64)
-        # A predictor that is constant but for rounding says nothing; dividing by its spread would make it shout.
-        scale = np.where(scale > 1e-6 * np.maximum(np.abs(centre), 1.0), scale, np.inf)
-        standard = ((table - centre.astype(np.float32)) / scale.astype(np.float32)).astype(np.float32)
+        centre, scale = centre_and_scale(table)
+        standard = standardised(table, centre, scale)
         weight = np.ones(len(table), dtype=np.float32) if weight is None else weight
         return cls(
             standard,

@@ -8,7 +8,7 @@ import pytest
 from views_dagster.drift.results import CheckResult
 from views_dagster.precipitation.columns import Columns
 from views_dagster.precipitation.drift.columns import COLUMN_CHECKS, check_columns, stability_index
-from views_dagster.precipitation.drift.selftest import BOXES, HISTORY, LEVELS, MONTH, good_columns
+from views_dagster.precipitation.drift.perturbations import BOXES, HISTORY, LEVELS, MONTH, good_columns
 from views_dagster.precipitation.drift.settings import ColumnDriftSettings
 from views_dagster.precipitation.drift.summaries import ColumnSummary, spread_over_months
 
@@ -139,3 +139,29 @@ def test_bounds_can_be_set_for_any_variable() -> None:
     bounds = next(result for result in results if result.name == "physical_bounds")
     assert bounds.worst["variable"].to_list() == ["orography"]
     assert bounds.figures["beyond_bounds"] == pytest.approx(8 / 16)
+
+
+def test_a_month_of_history_without_a_variable_does_not_silence_its_checks() -> None:
+    first = SUMMARIES[0].fields.index(("temperature", LEVELS[0]))
+    gone = {name: getattr(SUMMARIES[3], name).copy() for name in ("mean", "spread", "quantiles")}
+    for values in gone.values():
+        values[first] = np.nan
+    history = [ColumnSummary.of(good_columns(MONTH - HISTORY - 1), MONTH - HISTORY - 1), *SUMMARIES]
+    history[4] = replace(SUMMARIES[3], **gone)
+    warmer = TRUTH.profiles.copy()
+    warmer[:, 0, 0] += 20
+    results = check_columns(ColumnSummary.of(replace(TRUTH, profiles=warmer), MONTH), history)
+    assert {"mean_shift", "ks_distance"} <= failed(results).keys()
+    few = check_columns(ColumnSummary.of(replace(TRUTH, profiles=warmer), MONTH), history[1:])
+    assert not failed(few)
+
+
+def test_one_month_of_history_is_no_measure_of_what_is_usual() -> None:
+    results = check_columns(ColumnSummary.of(TRUTH, MONTH), SUMMARIES[-1:], ColumnDriftSettings(min_history_months=1))
+    assert {result.name for result in results if result.note} == {"ks_distance", "psi"}
+
+
+def test_inconsistent_rain_is_a_share_of_the_rows_with_rain() -> None:
+    summary = replace(ColumnSummary.of(TRUTH, MONTH), rows_with_rain=100, inconsistent_rain=1)
+    results = {result.name: result for result in check_columns(summary, [])}
+    assert results["rain_consistency"].figures["inconsistent_rain"] == pytest.approx(0.01)

@@ -6,7 +6,7 @@ from views_dagster.drift.results import CheckResult
 from views_dagster.errors import ForecastError
 from views_dagster.precipitation.bands import EDGES
 from views_dagster.precipitation.drift.diagnoses import DiagnosisSummary, check_diagnosis, check_performance
-from views_dagster.precipitation.drift.selftest import MONTH, good_diagnosis, good_scores
+from views_dagster.precipitation.drift.perturbations import MONTH, good_diagnosis, good_scores
 
 GOOD = good_diagnosis(MONTH)
 DUE = GOOD.select("valid_time", "box_id")
@@ -45,6 +45,14 @@ def test_a_model_that_was_never_sharp_is_not_tested_for_it() -> None:
     assert results["sharpness"].note
 
 
+def test_a_month_without_fractions_does_not_silence_sharpness() -> None:
+    months = range(MONTH - 13, MONTH)
+    history = [DiagnosisSummary.of(good_diagnosis(month), month, EDGES) for month in months]
+    history[5] = DiagnosisSummary(MONTH - 8, np.full(len(EDGES), np.nan))
+    alike = pl.Series("fractions", [said().mean(axis=0).tolist()] * GOOD.height, dtype=pl.List(pl.Float32))
+    assert "sharpness" in failed(check_diagnosis(GOOD.with_columns(alike), MONTH, DUE, EDGES, history))
+
+
 def test_the_mix_is_compared_with_each_reference() -> None:
     drier = np.array([0.99, 0.01, 0, 0, 0])
     results = check_diagnosis(GOOD, MONTH, DUE, EDGES, references={"same": said(), "drier": drier})
@@ -80,3 +88,11 @@ def test_performance_needs_history_and_a_score() -> None:
     assert all(result.note for result in check_performance(scores, MONTH + 1))
     without = scores.with_columns(reference=pl.lit(None, pl.Float64))
     assert [bool(result.note) for result in check_performance(without, MONTH)] == [False, True]
+
+
+def test_months_without_a_score_do_not_count() -> None:
+    scores = good_scores()
+    unscored = scores.with_columns(score=pl.when(pl.col("month_id") < MONTH).then("score"))
+    assert all(result.note.endswith("no score") for result in check_performance(unscored, MONTH))
+    some = scores.with_columns(score=pl.when(pl.col("month_id") != MONTH - 3).then("score"))
+    assert not failed(check_performance(some, MONTH))

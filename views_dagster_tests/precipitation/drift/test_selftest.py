@@ -2,7 +2,8 @@ import pytest
 
 from views_dagster.precipitation.drift.columns import COLUMN_CHECKS
 from views_dagster.precipitation.drift.diagnoses import DIAGNOSIS_CHECKS, PERFORMANCE_CHECKS
-from views_dagster.precipitation.drift.selftest import perturbations, self_test
+from views_dagster.precipitation.drift.perturbations import perturbations
+from views_dagster.precipitation.drift.selftest import self_test
 from views_dagster.precipitation.drift.settings import ColumnDriftSettings
 
 
