@@ -52,7 +52,8 @@ LEARNER = Hurdle.model_validate(
 def rows(cells: int, months: int, seed: int = 0) -> pl.DataFrame:
     """The rows that a queryset would hand over, one in 250 with an event: month_id, unit_id, y and 30 columns."""
     rng = np.random.default_rng(seed)
-    width = round(cells**0.5)
+    # Twice as wide as high, as the globe is.
+    width = round((2 * cells) ** 0.5)
     position = np.arange(cells)
     gid = (position // width + 150) * COLUMNS + position % width + 1
     raster = Raster.around(gid)
@@ -162,7 +163,7 @@ def main() -> None:
     results: list[dict[str, float]] = []
     for cells, months in (WORLD,) if chosen.world else DOMAIN if chosen.domain else SMALL:
         command = [sys.executable, "-m", "benchmarks.grid_models", "--one", str(cells), str(months)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         result = json.loads(done.stdout)
         results.append(result)
         print(
