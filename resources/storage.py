@@ -13,7 +13,13 @@ import polars as pl
 from pydantic import Field, PrivateAttr
 
 from views_dagster import calendar
-from views_dagster.errors import DamagedTableError, MissingMonthsError, PlatformError, RejectedMonthError
+from views_dagster.errors import (
+    DamagedTableError,
+    MissingMonthsError,
+    MixedSourcesError,
+    PlatformError,
+    RejectedMonthError,
+)
 from views_dagster.storage.digests import combine, digest_months
 from views_dagster.storage.tables import TableStore
 from views_dagster.storage.vintages import Revision, compare
@@ -22,6 +28,8 @@ ROW_KEYS = "row_keys"
 REVISIONS = "compares_vintages"
 BEGINS = "begins"
 """Metadata of an asset whose first month is later than the calendar's: that month's key. It has no rows before."""
+INVENTED = "invented_sources"
+"""Metadata of raw data and features: names of those of their sources that are of an invented world."""
 
 
 class Storage(dg.ConfigurableIOManager):
@@ -53,6 +61,7 @@ class Storage(dg.ConfigurableIOManager):
             MissingMonthsError: the table lacks a month; names the command that makes it.
             RejectedMonthError: one of the months did not pass its checks.
             DamagedTableError: a file of one of the months is gone or damaged.
+            MixedSourcesError: the table was made from an invented world and is now of real data, or the reverse.
         """
         table = context.asset_key.to_user_string()
         begins = first_month_of(context.step_context, context.asset_key)
@@ -71,6 +80,7 @@ class Storage(dg.ConfigurableIOManager):
                 f"{table} lacks {calendar.describe_months(missing)}, which this step needs. Make them with:\n"
                 f"  dagster asset materialize --select {one if first == last else several}"
             )
+        self._refuse_another_world(context.step_context, context.asset_key)
         if rejections := self.store.rejections(table, min(wanted), max(wanted)):
             month, reason = next(iter(rejections.items()))
             key = calendar.to_key(month)
@@ -128,11 +138,14 @@ class Storage(dg.ConfigurableIOManager):
             step.add_asset_metadata({BEGINS: calendar.to_key(begins)}, asset_key=asset_key)
             return 0
         months = list(range(first, last + 1))
+        if self.store.months(table) - set(months):
+            self._refuse_another_world(step, asset_key)
         digests = digest_months(frame, keys)
         revisions = self._revisions(table, frame, months, keys) if compares_vintages else {}
-        version = self.store.write(
-            table, frame, months, {"dagster_run_id": step.run_id, "digest": combine(digests), "step": step.step.key}
-        )
+        note = {"dagster_run_id": step.run_id, "digest": combine(digests), "step": step.step.key}
+        if (invented := _invented_sources(step, asset_key)) is not None:
+            note[INVENTED] = invented
+        version = self.store.write(table, frame, months, note)
         # What was rejected before is gone. The newest month is left to the checks, which look at it alone.
         self.store.accept(table, min(months), max(months) - 1)
         step.log.info(f"{table}: {frame.height:,} rows of {calendar.describe_months(months)}, version {version}")
@@ -159,6 +172,22 @@ class Storage(dg.ConfigurableIOManager):
             )
         return version
 
+    def _refuse_another_world(self, step: Any, asset_key: dg.AssetKey) -> None:
+        """Which of a table's sources are invented must be what it was when the table was last written."""
+        table = asset_key.to_user_string()
+        now = _invented_sources(step, asset_key)
+        then = None if now is None else self.store.note(table).get(INVENTED)
+        if then in (None, now):
+            return
+        is_now, was = (f"the invented {names}" if names else "real sources" for names in (now, then))
+        held = sorted(self.store.months(table))
+        first, last = calendar.to_key(held[0]), calendar.to_key(held[-1])
+        raise MixedSourcesError(
+            f"{table} was made from {was}, and here it is made from {is_now}. Give these sources a home of their own "
+            "(VIEWS_HOME), or make all of its months again:\n"
+            f"  dagster asset materialize --select '*{table}' --partition-range {first}...{last}"
+        )
+
     def _revisions(
         self, table: str, frame: pl.DataFrame, months: Sequence[int], keys: Sequence[str]
     ) -> Mapping[int, Revision]:
@@ -181,6 +210,12 @@ def first_month_of(step: Any, asset_key: dg.AssetKey) -> int:
     """Month id of the first month that an asset of the step's job has."""
     begins = step.job_def.asset_layer.get(asset_key).metadata.get(BEGINS)
     return calendar.FIRST_MONTH if begins is None else calendar.from_key(begins)
+
+
+def _invented_sources(step: Any, asset_key: dg.AssetKey) -> str | None:
+    """What the definition of an asset of the step's job says; None where it is neither raw data nor features."""
+    names = step.job_def.asset_layer.get(asset_key).metadata.get(INVENTED)
+    return None if names is None else ", ".join(names)
 
 
 def _revision_metadata(revision: Revision | None) -> dict[str, Any]:

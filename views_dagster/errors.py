@@ -28,6 +28,10 @@ class StorageError(PlatformError):
     """The folder, object store or database where things are kept cannot be reached, read or written to."""
 
 
+class MixedSourcesError(PlatformError):
+    """A table of an invented world was about to be read or written as one of real data, or the other way round."""
+
+
 class DamagedTableError(PlatformError):
     """A stored table cannot be read: its log or a data file is gone or damaged."""
 

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage import BEGINS, ROW_KEYS
+from resources.storage import BEGINS, INVENTED, ROW_KEYS
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError, YamlBlock
 from views_dagster.components.catalogue import (
@@ -26,7 +26,7 @@ from views_dagster.components.catalogue import (
 from views_dagster.components.checks import suite_checks
 from views_dagster.components.diagnosis_scaffolding import ColumnSetScaffolder
 from views_dagster.components.metadata import frame_head, named_numbers
-from views_dagster.components.source import begins_of, catalogue_readers, readers_in_force
+from views_dagster.components.source import begins_of, catalogue_readers, invented, readers_in_force
 from views_dagster.drift.results import CheckResult, not_evaluated
 from views_dagster.errors import QuerysetError
 from views_dagster.precipitation import column_sets
@@ -114,6 +114,7 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
             metadata={
                 ROW_KEYS: list(column_sets.KEYS),
                 BEGINS: calendar.to_key(begins),
+                INVENTED: invented({name: readers_in_force(context, system)[name] for name in settings.sources}),
                 "variables": len(settings.profile_names) + len(settings.surface_names),
             },
             tags={"system": system.name},

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage import ROW_KEYS
+from resources.storage import INVENTED, ROW_KEYS
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError, YamlBlock
 from views_dagster.components.catalogue import (
@@ -23,7 +23,7 @@ from views_dagster.components.catalogue import (
 from views_dagster.components.checks import Evaluate, suite_checks
 from views_dagster.components.metadata import frame_head, named_numbers
 from views_dagster.components.scaffolding import QuerysetScaffolder
-from views_dagster.components.source import Source, panel_readers_in_force, readers_in_force
+from views_dagster.components.source import Source, invented, panel_readers_in_force, readers_in_force
 from views_dagster.drift.inputs import INPUT_CHECKS, check_input
 from views_dagster.drift.results import CheckResult
 from views_dagster.drift.settings import InputDriftSettings
@@ -72,7 +72,7 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
             partitions_def=MONTHS,
             backfill_policy=WHOLE_RANGE,
             ins={name: dg.AssetIn(key=["raw", name], partition_mapping=HISTORY) for name in sorted(queryset.sources)},
-            metadata={ROW_KEYS: list(KEYS), "columns": len(queryset.columns)},
+            metadata={ROW_KEYS: list(KEYS), INVENTED: invented(readers), "columns": len(queryset.columns)},
             tags={"system": system_folder(context).name, "level": queryset.level},
             kinds={"polars", "deltalake"},
             code_version=self.code_version,

@@ -1,13 +1,13 @@
 """`Source`: one raw table, read by one of several kinds of reader."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.storage import BEGINS, REVISIONS, ROW_KEYS
+from resources.storage import BEGINS, INVENTED, REVISIONS, ROW_KEYS
 from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError
 from views_dagster.components.catalogue import (
@@ -73,6 +73,7 @@ class Source(CatalogueEntry[SourceAttributes]):
                 ROW_KEYS: list(reader.row_keys),
                 REVISIONS: True,
                 BEGINS: calendar.to_key(begins),
+                INVENTED: invented({name: reader}),
                 "reader": reader.model_dump(mode="json"),
             },
             tags={"system": system_folder(context).name},
@@ -155,6 +156,11 @@ def catalogue_readers(context: dg.ComponentLoadContext, system: Path) -> dict[st
 def begins_of(reader: Reader) -> int:
     """Month id of the first month of the calendar that a source has."""
     return calendar.FIRST_MONTH if reader.begins is None else max(reader.begins, calendar.FIRST_MONTH)
+
+
+def invented(readers: Mapping[str, Reader]) -> list[str]:
+    """The names of those that read an invented world."""
+    return sorted(name for name, reader in readers.items() if reader.invented)
 
 
 def panel_readers_in_force(context: dg.ComponentLoadContext, system: Path) -> dict[str, PanelReader]:

@@ -167,7 +167,7 @@ def describe(release: Release, store: TableStore, contents: pl.DataFrame, model:
         [
             *lines,
             "",
-            f"Pictures and tables: make dev, then {UI}/assets/forecasts?partition={key}",
+            f"Pictures and tables: make dev, then {UI}/assets/forecasts?view=partitions&partition={key}",
             f"A file of all rows:  {PROGRAM} {key} --csv release_{key}.csv",
             *([f"A map of cells:      {PROGRAM} {key} --map map_{key}.png"] if CELL_LEVEL in release.leading else []),
         ]

@@ -104,7 +104,8 @@ def describe(release: Release, store: TableStore, model: str, count: int) -> str
             *lines,
             "  Columns of bands are the share of the area, or of the box, with rain of that many mm/h.",
             "",
-            f"Maps and animation:  make dev, then {UI}/assets/{release.table_of(model)}?partition={key}",
+            f"Maps and animation:  make dev, then {UI}/assets/{release.table_of(model)}?view=partitions"
+            f"&partition={key}",
             f"A file of all rows:  {PROGRAM} {key} --csv rain_{key}.csv",
         ]
     )

@@ -86,6 +86,10 @@ class TableStore:
             return frozenset()
         return frozenset(int(part["month_id"]) for part in self.open(table, version).partitions())
 
+    def note(self, table: str) -> dict[str, str]:
+        """What `write` stored with the newest commit, among Delta's own entries."""
+        return dict(self.open(table).history(1)[0])
+
     def scan(self, table: str, first: int, last: int, version: int | None = None) -> pl.LazyFrame:
         """Rows of months `first..last`, lazily; later months are never looked at."""
         delta = self.open(table, version)

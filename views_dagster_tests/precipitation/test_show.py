@@ -92,14 +92,14 @@ def test_a_release_in_words(store: TableStore, capsys: pytest.CaptureFixture[str
     boxes = words[lines.index("Wettest boxes by storm_glass") + 2 :]
     assert boxes[0] == ["2024-01-05", "06:00", "48.25", "N", "7.00", "E", "4.8", "0.0%", "25.0%", "75.0%"]
     assert boxes[2] == ["2024-01-05", "06:00", "1.50", "S", "0.50", "W", "0.2", "50.0%", "50.0%", "0.0%"]
-    assert any("assets/ensembles/storm_glass?partition=2024-01" in line for line in lines)
+    assert any("assets/ensembles/storm_glass?view=partitions&partition=2024-01" in line for line in lines)
 
 
 def test_another_model_and_fewer_lines(store: TableStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["2024-01", "--model", "calm_gauge", "--count", "1"]) == 0
     shown = capsys.readouterr().out
     assert "Wettest times by calm_gauge" in shown
-    assert "assets/forecasts/calm_gauge?partition=2024-01" in shown
+    assert "assets/forecasts/calm_gauge?view=partitions&partition=2024-01" in shown
     assert "03:00 " not in shown.split("Wettest times")[1]
 
 

@@ -10,11 +10,11 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.storage import BEGINS, REVISIONS, ROW_KEYS, Storage
+from resources.storage import BEGINS, INVENTED, REVISIONS, ROW_KEYS, Storage
 from views_dagster import calendar
 from views_dagster.components.catalogue import HISTORY, MONTHS, WHOLE_RANGE, month_range
 from views_dagster.components.lineage import ancestry
-from views_dagster.errors import DamagedTableError, MissingMonthsError
+from views_dagster.errors import DamagedTableError, MissingMonthsError, MixedSourcesError
 from views_dagster.storage.digests import digest_months
 from views_dagster.storage.tables import TableStore
 from views_dagster_tests.homes import RANGE_END, RANGE_START
@@ -32,10 +32,12 @@ class World:
 
     Attributes:
         begins: the first month of both, where they are younger than the calendar.
+        invented: the sources of both that are of an invented world.
     """
 
     def __init__(self, folder: Path) -> None:
         self.begins: str | None = None
+        self.invented: list[str] = []
         self.storage = Storage(location=str(folder))
         self.instance = dg.DagsterInstance.ephemeral()
         self.rows: Rows = steady
@@ -46,13 +48,13 @@ class World:
         return self.storage.store
 
     def assets(self) -> list[dg.AssetsDefinition]:
-        begins = {} if self.begins is None else {BEGINS: self.begins}
+        about = {INVENTED: list(self.invented)} | ({} if self.begins is None else {BEGINS: self.begins})
 
         @dg.asset(
             key=["raw", "numbers"],
             partitions_def=MONTHS,
             backfill_policy=WHOLE_RANGE,
-            metadata={ROW_KEYS: list(KEYS), REVISIONS: True, **begins},
+            metadata={ROW_KEYS: list(KEYS), REVISIONS: True, **about},
         )
         def numbers(context: dg.AssetExecutionContext) -> pl.DataFrame:
             first, last = month_range(context)
@@ -66,7 +68,7 @@ class World:
             partitions_def=MONTHS,
             backfill_policy=WHOLE_RANGE,
             ins={"numbers": dg.AssetIn(key=["raw", "numbers"], partition_mapping=HISTORY)},
-            metadata={ROW_KEYS: ["month_id"], **begins},
+            metadata={ROW_KEYS: ["month_id"], **about},
         )
         def sums(context: dg.AssetExecutionContext, numbers: pl.LazyFrame) -> pl.DataFrame:
             first, last = month_range(context)
@@ -145,6 +147,21 @@ def test_a_range_is_one_commit(world: World) -> None:
     version = world.store.open("raw/numbers").version()
     world.run(NUMBERS, "1990-01", "1991-12")
     assert world.store.open("raw/numbers").version() == version + 1
+
+
+def test_an_invented_and_the_real_world_share_no_table(world: World) -> None:
+    world.invented = ["numbers"]
+    world.run(f"{NUMBERS} or {SUMS}", "1990-01", "1990-06")
+    world.invented = []
+    for select, month in ((NUMBERS, "1990-07"), (NUMBERS, "1990-06"), (SUMS, "1990-06")):
+        with pytest.raises(MixedSourcesError, match=r"invented numbers.* real sources(?s:.*)1990-01...1990-06"):
+            world.run(select, month)
+    assert world.store.months("raw/numbers") == world.store.months("features/sums") == set(range(121, 127))
+    world.run(f"{NUMBERS} or {SUMS}", "1990-01", "1990-07")
+    world.run(f"{NUMBERS} or {SUMS}", "1990-08")
+    world.invented = ["numbers"]
+    with pytest.raises(MixedSourcesError, match=r"made from real sources.* the invented numbers"):
+        world.run(SUMS, "1990-08")
 
 
 def offered_command(error: MissingMonthsError) -> tuple[str, list[str]]:
