@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import dagster as dg
 
-from views_dagster.storage.digests import digest_months
 from views_dagster.storage.tables import TableStore
-from views_dagster_tests.homes import ROOT, SMALL, open_home, row_keys, write_catalogue
+from views_dagster_tests.homes import ROOT, SMALL, digests_in, open_home, write_catalogue
 
 DAGSTER: Final = Path(sys.executable).with_name("dagster")
 TRAINED: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -108,13 +107,8 @@ class Installation:
 
     def digests(self) -> dict[str, dict[int, str]]:
         """Digest of every month of every table, computed from the rows; `AWS_*` must be this process's, too."""
-        store = TableStore(self.environment["VIEWS_TABLES"])
         defs = open_home(self.project.parent, self.project).defs
-        return {
-            table: digest_months(store.scan(table, 0, 9999).collect(), keys)
-            for table, keys in row_keys(defs).items()
-            if store.exists(table)
-        }
+        return digests_in(TableStore(self.environment["VIEWS_TABLES"]), defs)
 
 
 def install(folder: Path, entries: Mapping[str, Mapping[str, Any]], settings: Mapping[str, str]) -> Installation:
