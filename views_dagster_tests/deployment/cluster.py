@@ -90,8 +90,7 @@ class Cluster:
 
     def of_step(self, step: str) -> list[dict[str, Any]]:
         """Jobs of a step in the order of its attempts; those of the run itself for an empty key."""
-        made = [job for job in self.jobs.values() if job["metadata"]["labels"].get("dagster/op", "") == step]
-        return sorted(made, key=lambda job: len(job["metadata"]["name"]))
+        return [job for job in self.jobs.values() if job["metadata"]["labels"].get("dagster/op", "") == step]
 
     async def _serve(self) -> None:
         async with kmock.KubernetesEmulator() as api, kmock.Server(api) as server:

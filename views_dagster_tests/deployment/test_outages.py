@@ -1,11 +1,13 @@
 """A database or an object store that is away, full or not ours: soon an error that names the cause and what to do."""
 
+import json
 import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import polars as pl
 import pytest
 
@@ -55,14 +57,12 @@ def silent() -> Iterator[str]:
         (507, "XMinioStorageFull", "PUT", "month_id", "written to: the bucket is full: XMinioStorageFull (no); make room"),
         (403, "QuotaExceeded", "PUT", "_delta_log", "written to: the bucket is full: QuotaExceeded (no); make room"),
         (503, "SlowDown", "PUT", "", "written to: the object store is not able to answer: SlowDown (no); wait"),
-        (403, "InvalidAccessKeyId", "GET PUT HEAD", "", f"read: the object store does not know these credentials: InvalidAccessKeyId (no); {CREDENTIALS}"),
-        (403, "SignatureDoesNotMatch", "GET PUT HEAD", "", "read: the object store does not know these credentials: SignatureDoesNotMatch (no)"),
     ],
 )  # fmt: skip
 def test_what_a_store_refuses_leaves_nothing_half_written(
     bucket: Bucket, store: TableStore, status: int, code: str, methods: str, path: str, message: str
 ) -> None:
-    """Read-only, full of data, full of commits, overloaded, with a wrong key or a wrong secret."""
+    """Read-only, full of data, full of commits, overloaded."""
     bucket.store.fail(status, code, "no", methods=methods, path=path)
     began = time.monotonic()
     with pytest.raises(StorageError) as caught:
@@ -75,6 +75,38 @@ def test_what_a_store_refuses_leaves_nothing_half_written(
     assert store.scan("t", 121, 121).collect()["value"].unique().to_list() == [1]
     store.write("t", rows(121, 3), [121], {})
     assert store.scan("t", 121, 121).collect()["value"].unique().to_list() == [3]
+
+
+def test_keys_that_are_wrong_or_may_not_write(
+    bucket: Bucket, store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With users and rights of the store's own, and signatures that it checks."""
+    iam = boto3.client("iam", region_name="us-east-1")
+    known = {}
+    for user, allowed in (("writer", ["s3:*"]), ("reader", ["s3:Get*", "s3:List*"])):
+        iam.create_user(UserName=user)
+        known[user] = iam.create_access_key(UserName=user)["AccessKey"]
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": allowed, "Resource": "*"}]}
+        iam.put_user_policy(UserName=user, PolicyName="tables", PolicyDocument=json.dumps(policy))
+    bucket.store.check_keys()
+
+    def write_as(key: str, secret: str) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        store.write("t", rows(121, 2), [121], {})
+
+    writer, reader = (known[user]["AccessKeyId"] for user in ("writer", "reader"))
+    for key, secret, said in (
+        ("nobody", SECRET_KEY, "read: the object store does not know these credentials: InvalidAccessKeyId"),
+        (writer, SECRET_KEY, "read: the object store does not know these credentials: SignatureDoesNotMatch"),
+        (reader, known["reader"]["SecretAccessKey"], "written to: the object store does not allow it: AccessDenied"),
+    ):
+        with pytest.raises(StorageError, match=re.escape(f"/t cannot be {said}")) as caught:
+            write_as(key, secret)
+        assert CREDENTIALS in str(caught.value)
+        assert secret not in str(caught.value)
+    write_as(writer, known["writer"]["SecretAccessKey"])
+    assert store.open("t").version() == 2, "a refused write leaves no commit"
 
 
 def test_a_missing_bucket_is_named(bucket: Bucket) -> None:
