@@ -136,9 +136,12 @@ class PodHandler(StepHandler):
         for step, job in jobs.items():
             what = f"job {job} of {step or 'the run itself'}, left by run {before.run_id}"
             try:
-                if self._pods._api_client.delete_job(job, namespace):
+                status = self._pods._api_client.get_job_status(job, namespace)
+                # What has ended stays, for people to look at.
+                if status is not None and status.active:
+                    self._pods._api_client.delete_job(job, namespace)
                     DagsterEvent.engine_event(context, f"Ended {what}", EngineEventData())
-            except (ApiException, HTTPError) as error:
+            except (ApiException, DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError, HTTPError) as error:
                 DagsterEvent.engine_event(context, f"Could not end {what}: {refusal(error)}", EngineEventData())
 
     def _tell_if_waiting(self, context: StepHandlerContext, step: str, job: str, pods: Sequence[Any]) -> None:

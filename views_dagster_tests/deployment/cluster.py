@@ -102,12 +102,14 @@ class Cluster:
             self._started.set()
             running: dict[str, asyncio.Task[None]] = {}
             while not self._over.is_set():
-                for (resource, _, name), job in list(api.objects.items()):
+                for (resource, namespace, name), job in list(api.objects.items()):
                     if resource != JOBS:
                         continue
                     if name not in running:
                         self.jobs[name] = dict(job.last.raw)
                         running[name] = asyncio.create_task(self._run(name, job))
+                        # Clients delete it after its Job.
+                        api.objects[PODS, namespace, f"{name}-pod"] = {"metadata": {"name": f"{name}-pod"}}
                     elif job.deleted and running[name].cancel():
                         self.ended.add(name)
                 await asyncio.sleep(POLL_SECONDS)
