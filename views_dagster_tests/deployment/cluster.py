@@ -24,10 +24,10 @@ INHERITED = ("HOME", "LANG", "PYTHONPATH", "TMPDIR")
 
 
 @dataclass(frozen=True)
-class EndedWhen:
-    """A pod that gets a signal as soon as something has happened: killed by default, asked to go by SIGTERM."""
+class Signalled:
+    """A pod that gets a signal as soon as something has happened: it is killed, or hangs by SIGSTOP until it is deleted."""
 
-    happened: Callable[[], bool]
+    when: Callable[[], bool]
     by: signal.Signals = signal.SIGKILL
 
 
@@ -47,7 +47,7 @@ class Waits:
     message: str
 
 
-Fate = EndedWhen | NeverRuns | Waits
+Fate = Signalled | NeverRuns | Waits
 
 
 @dataclass
@@ -156,7 +156,7 @@ class Cluster:
         if not job.deleted:
             job.patch({"status": {"active": 0, "succeeded" if code == 0 else "failed": 1}})
 
-    async def _execute(self, name: str, container: Mapping[str, Any], fate: EndedWhen | None) -> int:
+    async def _execute(self, name: str, container: Mapping[str, Any], fate: Signalled | None) -> int:
         """Run a container's command, and return its exit code as a shell would."""
         environment = {variable: os.environ[variable] for variable in INHERITED if variable in os.environ}
         environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -167,7 +167,7 @@ class Cluster:
             )
         try:
             if fate is not None:
-                while process.returncode is None and not await asyncio.to_thread(fate.happened):
+                while process.returncode is None and not await asyncio.to_thread(fate.when):
                     await asyncio.sleep(POLL_SECONDS)
                 if process.returncode is None:
                     os.killpg(process.pid, fate.by)

@@ -1,6 +1,7 @@
 """The month on an emulated cluster, launched by K8sRunLauncher, each step a pod: real processes on real storage."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 from views_dagster.calendar import from_key
 from views_dagster.storage.tables import TableStore
 from views_dagster_tests.deployment import postgres
-from views_dagster_tests.deployment.cluster import Cluster, EndedWhen, NeverRuns
+from views_dagster_tests.deployment.cluster import Cluster, NeverRuns, Signalled
 from views_dagster_tests.deployment.conftest import SECRET_KEY, Bucket, empty_bucket
 from views_dagster_tests.deployment.object_store import ObjectStore
 from views_dagster_tests.deployment.release import install
@@ -75,8 +76,8 @@ def made(
 ) -> Iterator[Made]:
     """The month of a network, whose history is in the bucket.
 
-    The first pod of its training never runs, the second is killed after the first epoch, and while the third goes on,
-    the pod of the run itself is killed.
+    The first pod of its training never runs, the second is killed after the first epoch, the third hangs, and then the
+    pod of the run itself is killed.
     """
     folder = tmp_path_factory.mktemp("pods")
     project = write_catalogue(folder, CATALOGUE)
@@ -90,9 +91,10 @@ def made(
         cluster.fates = {
             TRAINING: [
                 NeverRuns(1, "the disk of the node is full\n"),
-                EndedWhen(lambda: bool(bucket.objects("production/checkpoints/"))),
+                Signalled(lambda: bool(bucket.objects("production/checkpoints/"))),
+                Signalled(lambda: True, by=signal.SIGSTOP),
             ],
-            "": [EndedWhen(lambda: len(cluster.of_step(TRAINING)) == 3)],
+            "": [Signalled(lambda: len(cluster.of_step(TRAINING)) == 3)],
         }
         keys = {name: bucket.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         values = {
