@@ -20,13 +20,15 @@ from dagster._core.executor.step_delegating import (
 from dagster_k8s import K8sRunLauncher, k8s_job_executor
 from dagster_k8s.client import DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError
 from dagster_k8s.executor import K8sStepHandler
+from dagster_k8s.job import get_job_name_from_run_id
 from kubernetes.client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from views_dagster.errors import PlatformError
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import IStepContext
+    from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
+    from dagster._core.execution.plan.plan import ExecutionPlan
     from dagster._core.execution.plan.state import KnownExecutionState
     from dagster_shared.error import SerializableErrorInfo
 
@@ -37,6 +39,14 @@ LOST_POD_RETRIES: Final = 2
 LOST_POD_DELAY: Final = 10
 LAST_LINES: Final = 15
 KILLED: Final = 137
+_JOB_NAME: Final = "Kubernetes Job name"
+"""Metadata of the event that tells of a step's pod."""
+_STEP_EVENTS: Final = (
+    dg.DagsterEventType.STEP_WORKER_STARTING,
+    dg.DagsterEventType.STEP_UP_FOR_RETRY,
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+)
 
 
 class PodHandler(StepHandler):
@@ -106,6 +116,34 @@ class PodHandler(StepHandler):
                 EngineEventData(),
             )
 
+    def end_leftovers(self, context: "PlanOrchestrationContext") -> None:
+        """Where a run takes the place of another that was lost, end the pods that the other one left at work.
+
+        What they were doing is done again here; two of them would need the GPUs of two.
+        """
+        run, instance = context.dagster_run, context.instance
+        before = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+        if before is None or not before.is_failure_or_canceled:
+            return
+        jobs: dict[str | None, str] = {None: cast(Any, get_job_name_from_run_id)(before.run_id)}
+        for entry in instance.all_logs(before.run_id, of_type=set(_STEP_EVENTS)):
+            event = entry.get_dagster_event()
+            if event.event_type is dg.DagsterEventType.STEP_WORKER_STARTING:
+                jobs[event.step_key] = str(event.engine_event_data.metadata[_JOB_NAME].value)
+            else:
+                jobs.pop(event.step_key, None)
+        namespace = cast(K8sRunLauncher, instance.run_launcher).get_container_context_for_run(before).namespace
+        for step, job in jobs.items():
+            what = f"job {job} of {step or 'the run itself'}, left by run {before.run_id}"
+            try:
+                status = self._pods._api_client.get_job_status(job, namespace)
+                # What has ended stays, for people to look at.
+                if status is not None and status.active:
+                    self._pods._api_client.delete_job(job, namespace)
+                    DagsterEvent.engine_event(context, f"Ended {what}", EngineEventData())
+            except (ApiException, DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError, HTTPError) as error:
+                DagsterEvent.engine_event(context, f"Could not end {what}: {refusal(error)}", EngineEventData())
+
     def _tell_if_waiting(self, context: StepHandlerContext, step: str, job: str, pods: Sequence[Any]) -> None:
         """Write into the run's log what a pod waits for, once for each reason."""
         said = waiting(pods)
@@ -126,6 +164,13 @@ class PodHandler(StepHandler):
 
 class PodExecutor(StepDelegatingExecutor):
     """Starts a step again whose pod was lost, also where the step has no retries of its own."""
+
+    def execute(
+        self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
+    ) -> Iterator[DagsterEvent]:
+        """Run the steps of a run, each as a pod."""
+        cast(PodHandler, self._step_handler).end_leftovers(plan_context)
+        yield from super().execute(plan_context, execution_plan)
 
     def log_failure_or_retry_event_after_error(
         self, step_context: "IStepContext", err_info: "SerializableErrorInfo", known_state: "KnownExecutionState"

@@ -15,7 +15,15 @@ from views_dagster.errors import StorageError
 if TYPE_CHECKING:
     from dagster._serdes import ConfigurableClassData
 
-CONNECT_SECONDS: Final = 10
+LIMITS: Final = {
+    "connect_timeout": "10",
+    # A server that is gone without a word, as with its node, is given up after a minute, not after hours.
+    "tcp_user_timeout": "60000",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+"""Of every connection, unless the URL sets them; as PostgreSQL's client library names them."""
 
 
 class PostgresStorage(DagsterPostgresStorage):
@@ -38,7 +46,7 @@ class PostgresStorage(DagsterPostgresStorage):
 
 
 def _knocked(url: str) -> str:
-    """The URL with its driver, after one connection."""
+    """The URL with its driver and limits of time, after one connection."""
     from sqlalchemy import create_engine, make_url
     from sqlalchemy.exc import ArgumentError, DBAPIError
     from sqlalchemy.pool import NullPool
@@ -47,13 +55,14 @@ def _knocked(url: str) -> str:
         parts = make_url(url)
         if parts.drivername in ("postgres", "postgresql"):
             parts = parts.set(drivername="postgresql+psycopg2")
+        parts = parts.set(query={**LIMITS, **parts.query})
     except ArgumentError:
         raise StorageError(
             "VIEWS_POSTGRES_URL is no database URL; write it as postgresql://user:password@host:5432/database, with "
             "special characters of the password percent-encoded"
         ) from None
     try:
-        create_engine(parts, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS}).connect().close()
+        create_engine(parts, poolclass=NullPool).connect().close()
     except DBAPIError as error:
         where, said = f"{parts.host}:{parts.port or 5432}/{parts.database}", " ".join(str(error.orig).split())
         raise StorageError(

@@ -131,12 +131,7 @@ class Home:
 
     def digests(self, *, until: str | None = None) -> dict[str, dict[int, str]]:
         """Digest of every month of every table, computed from the rows."""
-        last = calendar.from_key(until) if until else 9999
-        found = {}
-        for table, keys in row_keys(self.defs).items():
-            if self.store.exists(table):
-                found[table] = digest_months(self.store.scan(table, 0, last).collect(), keys)
-        return found
+        return digests_in(self.store, self.defs, last=calendar.from_key(until) if until else 9999)
 
     def materialization(self, table: str, month: str) -> dg.AssetMaterialization:
         """The newest one that was recorded."""
@@ -151,6 +146,15 @@ class Home:
     def metadata(self, table: str, month: str) -> dict[str, Any]:
         """Values of the metadata of the newest materialisation."""
         return {name: value.value for name, value in self.materialization(table, month).metadata.items()}
+
+
+def digests_in(store: TableStore, defs: dg.Definitions, *, last: int = 9999) -> dict[str, dict[int, str]]:
+    """Digest of every month, up to the last, of every table that is there, computed from the rows."""
+    return {
+        table: digest_months(store.scan(table, 0, last).collect(), keys)
+        for table, keys in row_keys(defs).items()
+        if store.exists(table)
+    }
 
 
 def row_keys(defs: dg.Definitions) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ OWNER: Final = "owner"
 """User attribute of a trial: the process that has claimed it."""
 
 _LOCK_SECONDS: Final = 60
+_CONNECT_SECONDS: Final = 5
 _OPENING_TRIES: Final = 5
 
 
@@ -48,7 +49,11 @@ def open_database(url: str, heartbeat_seconds: int) -> "RDBStorage":
             Path(parts.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PlatformError(f"the sweep's storage {shown} cannot be made: {error}; name another place") from error
-    options = {"connect_args": {"timeout": _LOCK_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if is_sqlite:
+        options = {"connect_args": {"timeout": _LOCK_SECONDS}}
+    elif parts.get_backend_name() == "postgresql":
+        options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     # Processes that make the tables at the same moment get in each other's way.
     for attempt in range(_OPENING_TRIES):
         try:

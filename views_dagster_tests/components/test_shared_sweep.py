@@ -1,10 +1,8 @@
 """Sweeps as several steps: the same trials as in one, in processes of their own, also where one of them is killed."""
 
 import json
-import os
 import signal
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
@@ -15,21 +13,21 @@ import dagster as dg
 import mlflow
 import polars as pl
 import pytest
-from pydantic import BaseModel
 
 from resources.storage import BEGINS, ROW_KEYS
 from resources.tracking import STUDY, TRIAL, Tracking
-from views_dagster.calendar import from_key
-from views_dagster.components.catalogue import MONTHS
 from views_dagster.components.compute import POD_TAG, Compute
-from views_dagster.components.sweep import sweep_asset
 from views_dagster.errors import PlatformError
-from views_dagster.storage.tables import TableStore
-from views_dagster.tuning.space import SweepSettings
-from views_dagster_tests.homes import Home, open_home, resources_in, write_catalogue
+from views_dagster_tests.components.bowl_sweep import (
+    FIRST,
+    FOLDER,
+    assert_each_trial_once_but_the_third_attempt,
+    bowl_job,
+    ended_in_its_third_attempt,
+    furnish,
+)
+from views_dagster_tests.homes import Home, open_home, write_catalogue
 from views_dagster_tests.skies import MONTH, SKY
-from views_dagster_tests.tuning import objectives
-from views_dagster_tests.tuning.objectives import SPACE, begun, held
 
 SEASON: Final = "precipitation/models/mean_season"
 SWEEP: Final[Mapping[str, Any]] = {
@@ -38,16 +36,7 @@ SWEEP: Final[Mapping[str, Any]] = {
     "space": {"prior_days": {"low": 1, "high": 30}, "by": {"choices": [["month"], []]}},
 }
 TABLE: Final = "sweeps/mean_season"
-FOLDER: Final = "VIEWS_TEST_FOLDER"
-FIRST: Final = "1990-01"
 SAME: Final = ("trial", "state", "score", "values", "reports")
-
-
-class Bowl(BaseModel):
-    """A learner with the settings that `objectives.bowl` looks at."""
-
-    x: float = 0.5
-    b: dict[str, int] = {"y": 2}
 
 
 def with_sweep(folder: Path, **changes: Any) -> Path:
@@ -148,26 +137,8 @@ def test_a_missing_month_is_named_with_the_command_that_makes_it(sky_home: Home,
 
 
 def job_in_processes() -> dg.JobDefinition:
-    """A sweep over `objectives.bowl` by two workers, for the multiprocess executor; its folder is in the environment."""
-    folder = Path(os.environ[FOLDER])
-    tried = sweep_asset(
-        name="quiet_bowl",
-        folder=folder,
-        sweep=SweepSettings.model_validate({"trials": 8, "workers": 2, "pruner": {"kind": "none"}, "space": SPACE}),
-        learner=Bowl(),
-        learners=Bowl,
-        features=dg.AssetKey(["features", "flat"]),
-        objective=f"{objectives.__name__}:bowl",
-        arguments=lambda rows, month, scratch: {"folder": str(folder), "hold_at": 3},
-        measure="height",
-        compute=Compute(),
-    )
-    defs = dg.Definitions(
-        assets=[tried, dg.AssetSpec(["features", "flat"], partitions_def=MONTHS)],
-        resources=resources_in(folder),
-        jobs=[dg.define_asset_job("tried", selection=[tried], executor_def=dg.multiprocess_executor)],
-    )
-    return defs.resolve_job_def("tried")
+    """A sweep by two workers, each a process."""
+    return bowl_job(dg.multiprocess_executor, workers=2)
 
 
 def run_in_processes(instance: dg.DagsterInstance) -> list[dg.DagsterEvent]:
@@ -184,11 +155,9 @@ def run_in_processes(instance: dg.DagsterInstance) -> list[dg.DagsterEvent]:
 
 @pytest.fixture
 def bowl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a month of features and the file that the sweep proposes to change."""
+    """The folder of a sweep."""
     monkeypatch.setenv(FOLDER, str(tmp_path))
-    (tmp_path / "defs.yaml").write_text("attributes:\n  learner:\n    x: 0.5\n    b: {y: 2}\n")
-    rows = pl.DataFrame({"month_id": [from_key(FIRST)], "unit_id": [1]}, schema={"month_id": pl.Int32, "unit_id": int})
-    TableStore(str(tmp_path / "tables")).write("features/flat", rows, [from_key(FIRST)], {})
+    furnish(tmp_path)
     return tmp_path
 
 
@@ -197,28 +166,14 @@ def bowl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_worker_that_is_ended_starts_again_and_no_trial_is_lost(
     bowl: Path, end: signal.Signals, deaths: list[str]
 ) -> None:
-    (bowl / "hold").touch()
-
-    def kill() -> None:
-        pid = held(bowl)
-        (bowl / "hold").unlink()
-        os.kill(pid, end)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
+    killer = ended_in_its_third_attempt(bowl, end)
     with dg.DagsterInstance.local_temp(str(bowl)) as instance:
         events = run_in_processes(instance)
         killer.join()
     restarted = [event.step_key for event in events if event.event_type_value == "STEP_RESTARTED"]
     assert len(restarted) == 1
     assert restarted[0] in ("sweeps__quiet_bowl.worker_1", "sweeps__quiet_bowl.worker_2")
-    rows = TableStore(str(bowl / "tables")).scan("sweeps/quiet_bowl", 0, 9999).collect().sort("trial")
-    assert rows["trial"].to_list() == list(range(8))
-    assert rows["state"].unique().to_list() == ["complete"]
-    attempts = Counter(begun(bowl))
-    assert len(attempts) == 8, "each trial was tried"
-    assert sorted(attempts.values()) == [1] * 7 + [2], "and the one that was cut off once more, the same"
-    assert attempts[begun(bowl)[2]] == 2
+    assert_each_trial_once_but_the_third_attempt(bowl)
     assert runs_by_trial(bowl) == Counter(map(str, range(8)))
     with closing(sqlite3.connect(bowl / "sweeps.db")) as studies:
         counted = studies.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'crashes'").fetchall()

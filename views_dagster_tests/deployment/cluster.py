@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,10 +24,11 @@ INHERITED = ("HOME", "LANG", "PYTHONPATH", "TMPDIR")
 
 
 @dataclass(frozen=True)
-class KilledWhen:
-    """A pod that is killed as soon as a file is there."""
+class Signalled:
+    """A pod that gets a signal as soon as something has happened: it is killed, or hangs by SIGSTOP until it is deleted."""
 
-    file: Path
+    when: Callable[[], bool]
+    by: signal.Signals = signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Waits:
     message: str
 
 
-Fate = KilledWhen | NeverRuns | Waits
+Fate = Signalled | NeverRuns | Waits
 
 
 @dataclass
@@ -55,15 +56,21 @@ class Cluster:
 
     Attributes:
         folder: holds the kubeconfig and the logs of pods.
-        fates: of the first pods of a step, by its key; later ones run undisturbed.
+        fates: of the first pods of a step, by its key, or of the run itself, by an empty one; later ones run undisturbed.
+        config_maps: data by name.
+        secrets: data by name.
         jobs: manifests by name, as they were created.
         pods: by the name of their Job.
+        ended: names of Jobs that somebody deleted while they ran.
     """
 
     folder: Path
     fates: dict[str, list[Fate]] = field(default_factory=dict)
+    config_maps: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    secrets: dict[str, Mapping[str, str]] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Self:
         self._started, self._over = threading.Event(), threading.Event()
@@ -83,8 +90,7 @@ class Cluster:
 
     def of_step(self, step: str) -> list[dict[str, Any]]:
         """Jobs of a step in the order of its attempts; those of the run itself for an empty key."""
-        made = [job for job in self.jobs.values() if job["metadata"]["labels"].get("dagster/op", "") == step]
-        return sorted(made, key=lambda job: len(job["metadata"]["name"]))
+        return [job for job in self.jobs.values() if job["metadata"]["labels"].get("dagster/op", "") == step]
 
     async def _serve(self) -> None:
         async with kmock.KubernetesEmulator() as api, kmock.Server(api) as server:
@@ -96,14 +102,16 @@ class Cluster:
             self._started.set()
             running: dict[str, asyncio.Task[None]] = {}
             while not self._over.is_set():
-                for (resource, _, name), job in list(api.objects.items()):
+                for (resource, namespace, name), job in list(api.objects.items()):
                     if resource != JOBS:
                         continue
                     if name not in running:
                         self.jobs[name] = dict(job.last.raw)
                         running[name] = asyncio.create_task(self._run(name, job))
-                    elif job.deleted:
-                        running[name].cancel()
+                        # Clients delete it after its Job.
+                        api.objects[PODS, namespace, f"{name}-pod"] = {"metadata": {"name": f"{name}-pod"}}
+                    elif job.deleted and running[name].cancel():
+                        self.ended.add(name)
                 await asyncio.sleep(POLL_SECONDS)
             for task in running.values():
                 task.cancel()
@@ -148,21 +156,21 @@ class Cluster:
         if not job.deleted:
             job.patch({"status": {"active": 0, "succeeded" if code == 0 else "failed": 1}})
 
-    async def _execute(self, name: str, container: Mapping[str, Any], fate: KilledWhen | None) -> int:
+    async def _execute(self, name: str, container: Mapping[str, Any], fate: Signalled | None) -> int:
         """Run a container's command, and return its exit code as a shell would."""
         environment = {variable: os.environ[variable] for variable in INHERITED if variable in os.environ}
         environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        environment |= {each["name"]: each["value"] for each in container["env"]}
+        environment |= self.environment_of(container)
         with self._log_of(name).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *container["args"], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         try:
             if fate is not None:
-                while not fate.file.exists() and process.returncode is None:
+                while process.returncode is None and not await asyncio.to_thread(fate.when):
                     await asyncio.sleep(POLL_SECONDS)
                 if process.returncode is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    os.killpg(process.pid, fate.by)
             code = await process.wait()
         except asyncio.CancelledError:
             if process.returncode is None:
@@ -170,6 +178,22 @@ class Cluster:
                 await process.wait()
             raise
         return code if code >= 0 else 128 - code
+
+    def environment_of(self, container: Mapping[str, Any]) -> dict[str, str]:
+        """What a container's manifest says of its environment, with config maps and secrets looked up."""
+        found: dict[str, str] = {}
+        for source in container.get("envFrom") or []:
+            if "configMapRef" in source:
+                found |= self.config_maps[source["configMapRef"]["name"]]
+            if "secretRef" in source:
+                found |= self.secrets[source["secretRef"]["name"]]
+        for each in container["env"]:
+            if "value" in each:
+                found[each["name"]] = each["value"]
+            else:
+                secret = each["valueFrom"]["secretKeyRef"]
+                found[each["name"]] = self.secrets[secret["name"]][secret["key"]]
+        return found
 
     def _log_of(self, name: str) -> Path:
         return self.folder / f"{name}.log"

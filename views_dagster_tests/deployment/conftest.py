@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,12 @@ class Bucket:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
+    def fill(self, folder: Path, prefix: str) -> None:
+        """Copy the files of a folder below a prefix."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.client.upload_file(str(path), self.name, f"{prefix}/{path.relative_to(folder)}")
+
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[ObjectStore]:
@@ -48,9 +55,8 @@ def s3_server() -> Iterator[ObjectStore]:
         yield server
 
 
-@pytest.fixture
-def bucket(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """An empty bucket, and the environment to use it in this process and those it starts."""
+def empty_bucket(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Make a bucket, and set the environment to use it in this process and those it starts."""
     environment = {
         "AWS_ACCESS_KEY_ID": "views",
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -65,5 +71,11 @@ def bucket(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     client = boto3.client("s3", region_name=environment["AWS_REGION"])
     name = f"bucket-{next(_numbers)}"
     client.create_bucket(Bucket=name)
-    yield Bucket(name, s3_server, environment, client)
+    return Bucket(name, s3_server, environment, client)
+
+
+@pytest.fixture
+def bucket(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, and the environment to use it in this process and those it starts."""
+    yield empty_bucket(s3_server, monkeypatch)
     s3_server.heal()

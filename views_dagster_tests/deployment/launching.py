@@ -8,7 +8,7 @@ import dagster as dg
 import yaml
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
 from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepHandlerContext
-from dagster._core.launcher import LaunchRunContext, ResumeRunContext
+from dagster._core.launcher import LaunchRunContext
 from dagster_k8s import k8s_job_executor
 from dagster_k8s.executor import K8sStepHandler
 
@@ -87,11 +87,6 @@ def submit(instance: dg.DagsterInstance) -> dg.DagsterRun:
 def launch(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """What the daemon does with a run of the queue."""
     instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
-
-
-def resume(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """What the daemon does with a run whose pod was lost."""
-    instance.run_launcher.resume_run(ResumeRunContext(dagster_run=run, workspace=None, resume_attempt_number=1))
 
 
 def execute(instance: dg.DagsterInstance) -> None:

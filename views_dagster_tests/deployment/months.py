@@ -4,18 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 
-from views_dagster.storage.digests import digest_months
 from views_dagster.storage.tables import TableStore
-from views_dagster_tests.homes import ROOT, SMALL, open_home, row_keys, write_catalogue
+from views_dagster_tests.homes import ROOT, SMALL, digests_in, open_home, write_catalogue
 
-DAGSTER: Final = Path(sys.executable).with_name("dagster")
 TRAINED: Final[Mapping[str, Mapping[str, Any]]] = {
     **SMALL,
     "models/purple_alien": {
@@ -63,10 +61,10 @@ class Installation:
     project: Path
     environment: Mapping[str, str]
 
-    def dagster(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run the `dagster` command to its end; all that it says is in `stdout`."""
+    def dagster(self, *commands: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        """Run `dagster` commands in one process, up to the first that fails; all that they say is in `stdout`."""
         return subprocess.run(
-            [DAGSTER, *arguments],
+            [sys.executable, "-c", _COMMANDS, *("|".join(command) for command in commands)],
             cwd=self.project,
             env=dict(self.environment),
             stdout=subprocess.PIPE,
@@ -76,22 +74,11 @@ class Installation:
 
     def materialize(self, selection: str, first: str, last: str | None = None) -> "subprocess.CompletedProcess[str]":
         """`dagster asset materialize` of a month, or of a range."""
-        return self.dagster("asset", *_materialize(selection, first, last))
-
-    def start(self, selection: str, first: str, last: str | None = None) -> "subprocess.Popen[str]":
-        """`materialize` that is not waited for."""
-        return subprocess.Popen(
-            [DAGSTER, "asset", *_materialize(selection, first, last)],
-            cwd=self.project,
-            env=dict(self.environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return self.dagster(materialize(selection, first, last))
 
     def start_months(self, selection: str, months: list[str]) -> "subprocess.Popen[bytes]":
         """`dagster asset materialize` of one month after the other, in a process that leads its process group."""
-        commands = ["|".join(["asset", *_materialize(selection, month)]) for month in months]
+        commands = ["|".join(materialize(selection, month)) for month in months]
         with (self.project / f"{months[0]}.log").open("w") as log:
             return subprocess.Popen(
                 [sys.executable, "-c", _COMMANDS, *commands],
@@ -108,13 +95,8 @@ class Installation:
 
     def digests(self) -> dict[str, dict[int, str]]:
         """Digest of every month of every table, computed from the rows; `AWS_*` must be this process's, too."""
-        store = TableStore(self.environment["VIEWS_TABLES"])
         defs = open_home(self.project.parent, self.project).defs
-        return {
-            table: digest_months(store.scan(table, 0, 9999).collect(), keys)
-            for table, keys in row_keys(defs).items()
-            if store.exists(table)
-        }
+        return digests_in(TableStore(self.environment["VIEWS_TABLES"]), defs)
 
 
 def install(folder: Path, entries: Mapping[str, Mapping[str, Any]], settings: Mapping[str, str]) -> Installation:
@@ -146,6 +128,7 @@ def install(folder: Path, entries: Mapping[str, Mapping[str, Any]], settings: Ma
     return Installation(written, environment)
 
 
-def _materialize(selection: str, first: str, last: str | None = None) -> list[str]:
+def materialize(selection: str, first: str, last: str | None = None) -> list[str]:
+    """The command that materialises assets of a month, or of a range."""
     where = ["--partition", first] if last is None else ["--partition-range", f"{first}...{last}"]
-    return ["materialize", "--select", selection, *where]
+    return ["asset", "materialize", "--select", selection, *where]

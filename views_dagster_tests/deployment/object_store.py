@@ -18,6 +18,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 FAULT = "/_fault"
 REQUESTS = "/_requests"
+AUTHENTICATION = "/moto-api/reset-auth"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,13 @@ class ObjectStore:
         fault = {"status": status, "code": code, "message": message, "methods": methods.split(), "path": path}
         httpx.post(self.endpoint + FAULT, json=fault).raise_for_status()
 
+    def check_keys(self) -> None:
+        """Let nobody in but the users that its IAM API has made, and them as far as their policies go."""
+        httpx.post(self.endpoint + AUTHENTICATION, content="0").raise_for_status()
+
     def heal(self) -> None:
-        """Answer as usual."""
+        """Answer as usual, and everybody."""
+        httpx.post(self.endpoint + AUTHENTICATION, content="inf").raise_for_status()
         self.fail(0, "", "")
 
     def requests(self) -> list[dict[str, str]]:

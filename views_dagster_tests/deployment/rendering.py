@@ -70,12 +70,12 @@ EVERYTHING: dict[str, Any] = {
 }
 BARE: dict[str, Any] = {
     **MINIMAL,
-    "runs": {"maxGpuSteps": 1, "resumeAttempts": 0},
+    "runs": {"maxGpuSteps": 1, "retries": 0},
     "webserver": {"readOnly": True},
     "networkPolicy": {"enabled": False},
     "podDisruptionBudget": {"enabled": False},
 }
-"""No GPUs to share, nothing resumed, nobody starts a run by hand, no policies."""
+"""No GPUs to share, no run started again, nobody starts a run by hand, no policies."""
 
 VALUE_SETS = {"minimal": MINIMAL, "everything": EVERYTHING, "bare": BARE}
 

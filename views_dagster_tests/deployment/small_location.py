@@ -15,8 +15,8 @@ from views_dagster import definitions
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What `definitions.build_defs` makes of the catalogue."""
+    """What `views_dagster.definitions` makes of the catalogue."""
     project = Path(os.environ["VIEWS_TEST_PROJECT"])
     sys.path.insert(0, str(project))
     with mock.patch.object(definitions, "PROJECT_ROOT", project):
-        return definitions.build_defs()
+        return definitions.environment_defs()

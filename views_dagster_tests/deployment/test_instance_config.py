@@ -44,8 +44,8 @@ def test_the_run_launcher_takes_its_block(values: str) -> None:
     assert checked.value["service_account_name"] == f"{NAME}-run"
 
 
-@pytest.mark.parametrize(("values", "resumed", "pool"), [("minimal", 3, 2), ("bare", 0, 1)])
-def test_limits_and_retries_reach_the_instance(tmp_path: Path, values: str, resumed: int, pool: int) -> None:
+@pytest.mark.parametrize(("values", "retries", "pool"), [("minimal", 3, 2), ("bare", 0, 1)])
+def test_limits_and_retries_reach_the_instance(tmp_path: Path, values: str, retries: int, pool: int) -> None:
     with ApiServer().running(tmp_path) as kubeconfig, open_instance(tmp_path, kubeconfig, values) as instance:
         assert isinstance(instance.run_launcher, K8sRunLauncher)
         limits = instance.get_concurrency_config()
@@ -53,8 +53,8 @@ def test_limits_and_retries_reach_the_instance(tmp_path: Path, values: str, resu
         assert limits.run_queue_config.max_concurrent_runs == 4
         assert limits.pool_config.default_pool_limit == pool
         assert instance.event_log_storage.supports_global_concurrency_limits
-        assert instance.run_monitoring_max_resume_run_attempts == resumed
-        assert instance.run_retries_max_retries == 2
+        assert instance.run_monitoring_max_resume_run_attempts == 0
+        assert instance.run_retries_max_retries == retries
         assert instance.run_retries_enabled
         assert instance.get_settings("run_retries")["retry_on_asset_or_op_failure"] is False
 

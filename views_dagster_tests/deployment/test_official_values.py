@@ -1,9 +1,11 @@
 """The values for Dagster's own chart keep the same contract as the project's chart."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import yaml
-from dagster import Shape
+from dagster import DagsterInstance, Shape
 from dagster._config import validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
 
@@ -41,7 +43,38 @@ def test_what_it_adds_to_the_instance_is_what_the_chart_sets() -> None:
     assert checked.success, checked.errors
     assert added["run_retries"] == ours["run_retries"]
     assert added["local_artifact_storage"] == ours["local_artifact_storage"]
-    assert added["concurrency"]["pools"] == ours["concurrency"]["pools"]
+    assert added["concurrency"] == ours["concurrency"]
+
+
+def test_dagster_takes_it_together_with_what_that_chart_writes_itself(tmp_path: Path) -> None:
+    """It puts the queue, the monitoring and what is added into one dagster.yaml."""
+    daemon = VALUES["dagsterDaemon"]
+    queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["maxConcurrentRuns"]
+    monitoring = {re.sub("([A-Z])", r"_\1", name).lower(): value for name, value in daemon["runMonitoring"].items()}
+    written = {
+        "run_coordinator": {
+            "module": "dagster._core.run_coordinator",
+            "class": "QueuedRunCoordinator",
+            **({} if queue is None else {"config": {"max_concurrent_runs": queue}}),
+        },
+        "run_monitoring": monitoring,
+        "run_launcher": {"module": "dagster", "class": "DefaultRunLauncher"},
+        **VALUES["additionalInstanceConfig"],
+        "local_artifact_storage": {
+            "module": "dagster._core.storage.root",
+            "class": "LocalArtifactStorage",
+            "config": {"base_dir": str(tmp_path)},
+        },
+    }
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(written))
+    ours = dagster_yaml(OURS)
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        limits = instance.get_concurrency_config()
+        assert limits.run_queue_config
+        assert limits.run_queue_config.max_concurrent_runs == ours["concurrency"]["runs"]["max_concurrent_runs"]
+        assert limits.pool_config.default_pool_limit == ours["concurrency"]["pools"]["default_limit"]
+        assert instance.run_monitoring_enabled
+        assert instance.run_monitoring_max_resume_run_attempts == 0
 
 
 def test_it_makes_no_secret() -> None:

@@ -1,16 +1,20 @@
 """A database or an object store that is away, full or not ours: soon an error that names the cause and what to do."""
 
+import json
 import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import polars as pl
 import pytest
 
-from views_dagster.errors import StorageError
+from resources.postgres import LIMITS, PostgresStorage
+from views_dagster.errors import PlatformError, StorageError
 from views_dagster.storage.tables import TableStore
+from views_dagster.tuning.database import open_database
 from views_dagster_tests.deployment import postgres
 from views_dagster_tests.deployment.conftest import SECRET_KEY, Bucket
 from views_dagster_tests.deployment.months import install
@@ -53,14 +57,12 @@ def silent() -> Iterator[str]:
         (507, "XMinioStorageFull", "PUT", "month_id", "written to: the bucket is full: XMinioStorageFull (no); make room"),
         (403, "QuotaExceeded", "PUT", "_delta_log", "written to: the bucket is full: QuotaExceeded (no); make room"),
         (503, "SlowDown", "PUT", "", "written to: the object store is not able to answer: SlowDown (no); wait"),
-        (403, "InvalidAccessKeyId", "GET PUT HEAD", "", f"read: the object store does not know these credentials: InvalidAccessKeyId (no); {CREDENTIALS}"),
-        (403, "SignatureDoesNotMatch", "GET PUT HEAD", "", "read: the object store does not know these credentials: SignatureDoesNotMatch (no)"),
     ],
 )  # fmt: skip
 def test_what_a_store_refuses_leaves_nothing_half_written(
     bucket: Bucket, store: TableStore, status: int, code: str, methods: str, path: str, message: str
 ) -> None:
-    """Read-only, full of data, full of commits, overloaded, with a wrong key or a wrong secret."""
+    """Read-only, full of data, full of commits, overloaded."""
     bucket.store.fail(status, code, "no", methods=methods, path=path)
     began = time.monotonic()
     with pytest.raises(StorageError) as caught:
@@ -73,6 +75,38 @@ def test_what_a_store_refuses_leaves_nothing_half_written(
     assert store.scan("t", 121, 121).collect()["value"].unique().to_list() == [1]
     store.write("t", rows(121, 3), [121], {})
     assert store.scan("t", 121, 121).collect()["value"].unique().to_list() == [3]
+
+
+def test_keys_that_are_wrong_or_may_not_write(
+    bucket: Bucket, store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With users and rights of the store's own, and signatures that it checks."""
+    iam = boto3.client("iam", region_name="us-east-1")
+    known = {}
+    for user, allowed in (("writer", ["s3:*"]), ("reader", ["s3:Get*", "s3:List*"])):
+        iam.create_user(UserName=user)
+        known[user] = iam.create_access_key(UserName=user)["AccessKey"]
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": allowed, "Resource": "*"}]}
+        iam.put_user_policy(UserName=user, PolicyName="tables", PolicyDocument=json.dumps(policy))
+    bucket.store.check_keys()
+
+    def write_as(key: str, secret: str) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        store.write("t", rows(121, 2), [121], {})
+
+    writer, reader = (known[user]["AccessKeyId"] for user in ("writer", "reader"))
+    for key, secret, said in (
+        ("nobody", SECRET_KEY, "read: the object store does not know these credentials: InvalidAccessKeyId"),
+        (writer, SECRET_KEY, "read: the object store does not know these credentials: SignatureDoesNotMatch"),
+        (reader, known["reader"]["SecretAccessKey"], "written to: the object store does not allow it: AccessDenied"),
+    ):
+        with pytest.raises(StorageError, match=re.escape(f"/t cannot be {said}")) as caught:
+            write_as(key, secret)
+        assert CREDENTIALS in str(caught.value)
+        assert secret not in str(caught.value)
+    write_as(writer, known["writer"]["SecretAccessKey"])
+    assert store.open("t").version() == 2, "a refused write leaves no commit"
 
 
 def test_a_missing_bucket_is_named(bucket: Bucket) -> None:
@@ -136,30 +170,61 @@ def test_a_file_that_is_gone_or_cut_short_is_damage_of_its_month(bucket: Bucket)
     assert store.damage("t", 123, 124) == {}
 
 
-# Dagster's database, by the command line.
+# Databases.
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         (f"postgresql://views:{postgres.PASSWORD}@{NOBODY}/x", f"Dagster's database {NOBODY}/x cannot be reached: .*Connection refused.*; check host, port, user"),
-        ("{wrong_password}", "Dagster's database .* cannot be reached: .*password authentication failed for user .*; check host, port, user"),
         ("{no_database}", "Dagster's database .*/nowhere cannot be reached: .*database \"nowhere\" does not exist; check"),
+        (f"postgresql://views:{postgres.PASSWORD}@{{silent}}/x", "Dagster's database .*/x cannot be reached: .*timeout expired; check host, port, user"),
         (f"{postgres.PASSWORD} at home", "VIEWS_POSTGRES_URL is no database URL; write it as postgresql://user:password@host:5432/database"),
     ],
 )  # fmt: skip
-def test_a_database_that_does_not_let_us_in(tmp_path: Path, postgres_url: str, url: str, message: str) -> None:
-    url = url.format(
-        wrong_password=postgres_url.replace(postgres.PASSWORD, "another-password"),
-        no_database=postgres_url.rpartition("/")[0] + "/nowhere",
-    )
-    place = install(tmp_path, SMALL, {"VIEWS_POSTGRES_URL": url})
+def test_a_database_that_does_not_let_us_in(postgres_url: str, silent: str, url: str, message: str) -> None:
+    url = url.format(silent=silent, no_database=postgres_url.rpartition("/")[0] + "/nowhere")
+    began = time.monotonic()
+    with pytest.raises(StorageError, match=message) as caught:
+        PostgresStorage.from_config_value(None, {"postgres_url": url})
+    assert time.monotonic() - began < SOON_SECONDS
+    assert postgres.PASSWORD not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_command_with_a_wrong_password_says_so_at_once_and_makes_nothing(tmp_path: Path, postgres_url: str) -> None:
+    wrong = postgres_url.replace(postgres.PASSWORD, "another-password")
+    place = install(tmp_path, SMALL, {"VIEWS_POSTGRES_URL": wrong})
     began = time.monotonic()
     done = place.materialize("raw/countries", "1990-01")
     assert time.monotonic() - began < SOON_SECONDS
     assert done.returncode != 0
-    assert re.search(message, done.stdout), done.stdout
-    assert postgres.PASSWORD not in done.stdout
+    assert re.search(r"Dagster's database .* cannot be reached: .*password authentication failed", done.stdout)
     assert "another-password" not in done.stdout
     assert not Path(place.environment["VIEWS_TABLES"]).exists()
+
+
+def test_a_connection_to_the_database_is_given_up_when_its_server_is_gone(postgres_url: str) -> None:
+    """Not after the hours that the system's own limits take; what the URL says counts."""
+    storage = PostgresStorage.from_config_value(None, {"postgres_url": f"{postgres_url}?keepalives_idle=7"})
+    with storage.event_log_storage._connect() as connection:
+        parameters = connection.connection.dbapi_connection.get_dsn_parameters()
+    assert {name: parameters[name] for name in LIMITS} == {**LIMITS, "keepalives_idle": "7"}
+
+
+@pytest.mark.slow
+def test_a_database_of_studies_that_does_not_let_us_in(postgres_url: str, silent: str) -> None:
+    for url, said in (
+        (postgres_url.replace(postgres.PASSWORD, "another-password"), "password authentication failed"),
+        (postgres_url.rpartition("/")[0] + "/nowhere", 'database "nowhere" does not exist'),
+        (f"{postgres.SCHEME}://views:{postgres.PASSWORD}@{NOBODY}/x", "Connection refused"),
+        (f"{postgres.SCHEME}://views:{postgres.PASSWORD}@{silent}/x", "timeout expired"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(
+            PlatformError, match=r"(?s)the sweep's storage .* cannot be opened: .*check that the"
+        ) as caught:
+            open_database(url, 10)
+        assert time.monotonic() - began < SOON_SECONDS
+        assert said in str(caught.value)
+        assert not [word for word in (postgres.PASSWORD, "another-password") if word in str(caught.value)]

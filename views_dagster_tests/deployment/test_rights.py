@@ -10,7 +10,7 @@ import pytest
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
 from views_dagster_tests.deployment.api_server import ApiServer, Call
-from views_dagster_tests.deployment.launching import execute, launch, open_instance, resume, submit
+from views_dagster_tests.deployment.launching import execute, launch, open_instance, submit
 from views_dagster_tests.deployment.rendering import NAME, NAMESPACE, VALUE_SETS, of_kind, rendered
 
 REACHED = {
@@ -71,10 +71,9 @@ def _starting(run: dg.DagsterRun) -> dg.DagsterEvent:
 
 
 def test_the_daemon_may_do_what_it_does_and_no_more(instance: dg.DagsterInstance, server: ApiServer) -> None:
-    """It launches, watches, resumes and ends runs, and tells why one was lost, with pods and without."""
+    """It launches, watches and ends runs, and tells why one was lost, with pods and without."""
     run = started(instance)
     assert instance.run_launcher.check_run_worker_health(run).status.value == "RUNNING"
-    resume(instance, run)
     told = instance.run_launcher.get_run_worker_debug_info(run)
     server.pods = False
     instance.run_launcher.get_run_worker_debug_info(run)
@@ -135,8 +134,7 @@ def test_a_token_is_mounted_only_where_it_is_used(values: str) -> None:
         name: deployment["spec"]["template"]["spec"]["automountServiceAccountToken"]
         for name, deployment in of_kind(manifests, "Deployment").items()
     }
-    # Where runs may be resumed, whoever opens the instance loads the run launcher.
-    assert tokens == {"daemon": True, "webserver": True, "code-location": values != "bare"}
+    assert tokens == {"daemon": True, "webserver": True, "code-location": False}
 
 
 def test_no_call_of_dagster_k8s_was_overlooked() -> None:

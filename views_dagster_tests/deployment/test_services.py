@@ -12,8 +12,8 @@ import pytest
 
 from views_dagster.calendar import FIRST_KEY, FIRST_MONTH, to_key
 from views_dagster_tests.deployment.conftest import Bucket
-from views_dagster_tests.deployment.months import TRAINED, Installation, install
-from views_dagster_tests.homes import HISTORY, RELEASE, SMALL
+from views_dagster_tests.deployment.months import TRAINED, Installation, install, materialize
+from views_dagster_tests.homes import HISTORY, RELEASE, SMALL, open_home
 
 pytestmark = pytest.mark.slow
 NEWEST = "1996-03"
@@ -23,23 +23,19 @@ TABLE = "raw/countries"
 PATIENCE_SECONDS = 300
 
 
-def deployed(folder: Path, postgres_url: str, bucket: Bucket) -> dict[str, str]:
+def deployed(postgres_url: str, bucket: Bucket) -> dict[str, str]:
     """What makes an installation a deployment, and nothing else does."""
     return {"VIEWS_POSTGRES_URL": postgres_url, "VIEWS_TABLES": bucket.tables, **bucket.environment}
 
 
-def finished(run: "subprocess.Popen[str]") -> None:
-    output, _ = run.communicate()
-    assert run.returncode == 0, output
-
-
 def test_a_month_on_services_is_the_month_on_a_laptop(tmp_path: Path, postgres_url: str, bucket: Bucket) -> None:
-    """By the command line, from raw data to release, both at the same time."""
-    laptop = install(tmp_path / "laptop", TRAINED, {})
-    deployment = install(tmp_path / "cluster", TRAINED, deployed(tmp_path, postgres_url, bucket))
-    for selection, months in ((HISTORY, (FIRST_KEY, NEWEST)), (RELEASE, (NEWEST,))):
-        for run in [place.start(selection, *months) for place in (laptop, deployment)]:
-            finished(run)
+    """By the command line, from raw data to release."""
+    deployment = install(tmp_path / "cluster", TRAINED, deployed(postgres_url, bucket))
+    done = deployment.dagster(materialize(HISTORY, FIRST_KEY, NEWEST), materialize(RELEASE, NEWEST))
+    assert done.returncode == 0, done.stdout
+    laptop = open_home(tmp_path / "laptop", deployment.project)
+    laptop.history(NEWEST)
+    laptop.release(NEWEST)
     expected = laptop.digests()
     assert {TABLE, "features/little", "artifacts/purple_alien", "ensembles/white_mustang", "forecasts"} < set(expected)
     assert deployment.digests() == expected
@@ -80,7 +76,7 @@ def test_eight_processes_make_24_months_and_two_are_killed(
 ) -> None:
     """One is killed while it writes a month's file, one after; both are started again."""
     monkeypatch.setenv("VIEWS_POSTGRES_URL", postgres_url)
-    deployment = install(tmp_path / "cluster", SMALL, deployed(tmp_path, postgres_url, bucket))
+    deployment = install(tmp_path / "cluster", SMALL, deployed(postgres_url, bucket))
     shares = [
         [to_key(FIRST_MONTH + process * MONTHS_EACH + number) for number in range(MONTHS_EACH)]
         for process in range(PROCESSES)
@@ -98,8 +94,8 @@ def test_eight_processes_make_24_months_and_two_are_killed(
     for process in [deployment.start_months(TABLE, share) for share in shares[:KILLED]]:
         assert process.wait() == 0
 
-    alone = install(tmp_path / "laptop", SMALL, {})
-    finished(alone.start(TABLE, shares[0][0], shares[-1][-1]))
+    alone = open_home(tmp_path / "laptop", deployment.project)
+    alone.run(f"key:{TABLE}", shares[0][0], shares[-1][-1])
     expected = alone.digests()[TABLE]
     # A month that is there twice would have another digest.
     assert deployment.digests()[TABLE] == expected

@@ -49,7 +49,8 @@ run_monitoring:
   start_timeout_seconds: {{ int .Values.runs.startTimeoutSeconds }}
   cancel_timeout_seconds: {{ int .Values.runs.cancelTimeoutSeconds }}
   max_runtime_seconds: {{ int .Values.runs.maxRuntimeSeconds }}
-  max_resume_run_attempts: {{ int .Values.runs.resumeAttempts }}
+  # Dagster's way to hand the steps of a lost run to another pod fails where a step was retried or waits for a pool.
+  max_resume_run_attempts: 0
   poll_interval_seconds: 60
   # A killed step keeps its place in a pool until its run has ended.
   free_slots_after_run_end_seconds: 60
