@@ -20,7 +20,10 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import serialize_value
 from sqlalchemy import Connection, Engine, create_engine, func, select
 from sqlalchemy.event import listen
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
+
+from views_dagster.errors import StorageError
 
 if TYPE_CHECKING:
     from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
@@ -59,9 +62,21 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        """A transaction in the database of a run, or in the index; one at a time in a process."""
-        with self._db_lock, self._engine(shard).begin() as connection:
-            yield connection
+        """A transaction in the database of a run, or in the index; one at a time in a process.
+
+        Raises:
+            StorageError: the disk is full or fails; nothing of the transaction is stored.
+        """
+        try:
+            with self._db_lock, self._engine(shard).begin() as connection:
+                yield connection
+        except OperationalError as error:
+            if "disk" not in str(error.orig):
+                raise
+            raise StorageError(
+                f"Dagster's history in {self._base_dir} cannot be written to: {error.orig}; make room on that disk, "
+                "then materialise what is missing"
+            ) from error
 
     def _engine(self, shard: str) -> Engine:
         engines = self._engines

@@ -11,6 +11,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 
 from resources.event_log import BatchingSqliteEventLogStorage
 from views_dagster.components.catalogue import MONTHS, WHOLE_RANGE
+from views_dagster.errors import StorageError
 from views_dagster_tests.homes import RANGE_END, RANGE_START
 
 FIRST, LAST = "1990-01", "1991-12"
@@ -200,3 +201,15 @@ def test_a_batch_that_fails_leaves_nothing_in_the_index(
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
     run(instance)
     assert len(instance.get_materialized_partitions(KEYS[0])) == 24
+
+
+def test_a_full_disk_is_named_and_nothing_is_half_stored(storages: dict[str, Any]) -> None:
+    instance = storages["ours"]
+    assert dg.materialize([numbers], instance=instance, partition_key=FIRST).success
+    with instance.event_log_storage.index_connection() as connection:
+        (pages,) = connection.exec_driver_sql("PRAGMA page_count").one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StorageError, match=r"history in .*events cannot be written to: .*full; make room"):
+        dg.materialize([numbers], instance=instance, tags=RANGE, raise_on_error=False)
+    records = instance.fetch_materializations(numbers.key, limit=100).records
+    assert [record.partition_key for record in records] == [FIRST]
