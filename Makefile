@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 LOCAL := source $(BIN)/activate && source resources/local.env
 
-.PHONY: month forecasts history release test check dev bench lock clean help
+.PHONY: month forecasts history release test check dev bench lock help
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 

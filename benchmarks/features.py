@@ -7,20 +7,17 @@ Prints wall seconds (best of three) for each transform on one column with 10 % u
 thirty columns with neighbours.
 """
 
-import resource
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from benchmarks import ReadyPanel, chained, peak_gigabytes, timed
 from views_dagster.calendar import FIRST_MONTH
 from views_dagster.features.compute import compute
-from views_dagster.features.querysets import Queryset, parse_step
+from views_dagster.features.querysets import Queryset
 from views_dagster.features.registry import Neighbours
-from views_dagster.sources.base import PanelReader, RawMonths
 
 CHAINS = (
     ["replace_na(0)"],
@@ -43,32 +40,6 @@ CHAINS = (
     ["entropy(12)"],
     ["countrylag"],
 )
-
-
-class Events(PanelReader):
-    """Raw rows that are a panel already."""
-
-    def columns(self, level: str) -> frozenset[str]:
-        return frozenset({"a", "b", "c"})
-
-    @property
-    def row_keys(self) -> tuple[str, ...]:
-        return ("month_id", "unit_id")
-
-    def read(self, first: int, last: int) -> RawMonths:
-        raise NotImplementedError
-
-    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
-        return raw.select("month_id", "unit_id", "a", "b", "c")
-
-
-def best_of(run: Callable[[], Any], times: int = 3) -> float:
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def queryset() -> Queryset:
@@ -113,10 +84,7 @@ def main(units: int = 13110, months: int = 436) -> None:
 
     print(f"{units} units x {months} months = {rows:,} rows, {pl.thread_pool_size()} threads")
     for chain in CHAINS:
-        x = pl.col("x")
-        for step in map(parse_step, chain):
-            x = step.transform.apply(x, step.arguments, neighbours)
-        seconds = best_of(grid.lazy().select(x).collect)
+        seconds, _ = timed(grid.lazy().select(chained(chain, neighbours)).collect, times=3)
         print(f"{' > '.join(chain):36s} {seconds:7.3f} s")
     del neighbours, grid
 
@@ -128,13 +96,9 @@ def main(units: int = 13110, months: int = 436) -> None:
     raw = {"units": table.join(lists, on="unit_id", maintain_order="left").lazy(), "events": events.lazy()}
     last = FIRST_MONTH + months - 1
     chosen = queryset()
-    start = time.perf_counter()
-    result, _ = compute(chosen, {"units": Events(), "events": Events()}, raw, FIRST_MONTH, last)
-    seconds = time.perf_counter() - start
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"queryset of {len(chosen.columns)} columns, {result.height:,} rows: {seconds:.2f} s, peak {gigabytes:.1f} GiB"
-    )
+    readers = {name: ReadyPanel(names=("a", "b", "c")) for name in ("units", "events")}
+    seconds, _ = timed(lambda: compute(chosen, readers, raw, FIRST_MONTH, last))
+    print(f"queryset of {len(chosen.columns)} columns, {rows:,} rows: {seconds:.2f} s, peak {peak_gigabytes():.1f} GiB")
 
 
 if __name__ == "__main__":

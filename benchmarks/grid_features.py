@@ -13,7 +13,6 @@ ours, and the values compared.
 """
 
 import argparse
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,13 +22,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks import plot_growth
+from benchmarks import ReadyPanel, chained, peak_gigabytes, plot_growth, timed
 from views_dagster.calendar import FIRST_MONTH
 from views_dagster.features.compute import compute
 from views_dagster.features.lattice import Cells, Lattice
-from views_dagster.features.querysets import Queryset, parse_step
+from views_dagster.features.querysets import Queryset
 from views_dagster.geography import gid_of
-from views_dagster.sources.base import PanelReader, RawMonths
 
 Z = "replace_na(0)"
 CHAINS = (
@@ -60,26 +58,15 @@ CHAINS = (
 )
 
 
-class Table(PanelReader):
-    """Raw rows that are a panel already."""
+class Table(ReadyPanel):
+    """Raw rows of one level, which may be events, or list units."""
 
-    names: tuple[str, ...]
     level: str = "pgm"
     events: bool = False
     parents: str | None = None
 
     def columns(self, level: str) -> frozenset[str]:
-        return frozenset(self.names) if level == self.level else frozenset()
-
-    @property
-    def row_keys(self) -> tuple[str, ...]:
-        return ("month_id", "unit_id")
-
-    def read(self, first: int, last: int) -> RawMonths:
-        raise NotImplementedError
-
-    def panel(self, raw: pl.LazyFrame, level: str, units: pl.LazyFrame | None = None) -> pl.LazyFrame:
-        return raw.select("month_id", "unit_id", *self.names)
+        return super().columns(level) if level == self.level else frozenset()
 
     @property
     def absent_is_zero(self) -> bool:
@@ -184,21 +171,6 @@ def queryset() -> Queryset:
     )
 
 
-def timed(run: Callable[[], Any], times: int = 1) -> tuple[float, float]:
-    """Wall and CPU seconds, the best of some runs."""
-    wall, cpu = [], []
-    for _ in range(times):
-        began = time.perf_counter(), time.process_time()
-        run()
-        wall.append(time.perf_counter() - began[0])
-        cpu.append(time.process_time() - began[1])
-    return min(wall), min(cpu)
-
-
-def peak_gigabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def transforms_alone(world: World) -> None:
     """Each chain on one dense column of every cell and month."""
     units, months = len(world.gid), world.months
@@ -211,10 +183,8 @@ def transforms_alone(world: World) -> None:
     print(f"each transform on one column, {units:,} cells x {months} months ({units * months / 1e6:.1f} M rows)")
     print(f"{'':36s} {'wall s':>8s} {'CPU s':>8s} {'ms a month':>11s}")
     for chain in CHAINS:
-        x = pl.col("x")
-        for step in map(parse_step, chain):
-            x = step.transform.apply(x, step.arguments, cells)
-        wall, cpu = timed(frame.lazy().select(x).collect, times=1 if "sptime" in chain[0] else 3)
+        plan = frame.lazy().select(chained(chain, cells))
+        wall, cpu = timed(plan.collect, times=1 if "sptime" in chain[0] else 3)
         print(f"{' > '.join(chain):36s} {wall:8.3f} {cpu:8.3f} {1000 * wall / months:11.2f}")
 
 
@@ -279,8 +249,7 @@ def beside_views(rows: int = 30, columns: int = 40, months: int = 24) -> None:
     print(f"beside views_transformation_library, {units} cells x {months} months")
     print(f"{'':26s} {'theirs s':>9s} {'ours s':>8s} {'times':>7s}   largest difference")
     for text, theirs in pairs:
-        step = parse_step(text)
-        plan = ours.select(step.transform.apply(pl.col("x"), step.arguments, cells))
+        plan = ours.select(chained([text], cells))
         plan.collect()
         start = time.perf_counter()
         expected = theirs()["x"].reindex(index).to_numpy().reshape(months, units).T

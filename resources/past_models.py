@@ -179,6 +179,8 @@ def _run(client: "MlflowClient", experiment: str, name: str, version: str) -> "R
         raise ArtifactError(f"MLflow has no experiment {experiment}: no model was trained here yet")
     runs = _runs(client, known.experiment_id, f"tags.{MODEL} = '{name}'") if _NAME.fullmatch(name) else []
     if not runs:
+        if _NAME.fullmatch(name) and _is_ensemble(name):
+            raise ArtifactError(f"{name} is an ensemble, which is no trained model: take its members")
         names = {run.data.tags[MODEL] for run in _runs(client, known.experiment_id, f"tags.{MODEL} LIKE '%'")}
         raise ArtifactError(f"MLflow knows no trained model {name}{nearest(name, names)}")
     if _is_month(version):
@@ -196,6 +198,13 @@ def _run(client: "MlflowClient", experiment: str, name: str, version: str) -> "R
     if not _is_month(version) and len(digests) > 1:
         raise ArtifactError(f"{version} begins the digests of several artifacts of {name}: {listed(sorted(digests))}")
     return found[0]
+
+
+def _is_ensemble(name: str) -> bool:
+    """Whether the catalogue has an ensemble of this name, of either system."""
+    from views_dagster.definitions import PROJECT_ROOT
+
+    return any((PROJECT_ROOT / "assets").glob(f"*/ensembles/{name}/defs.yaml"))
 
 
 def _runs(client: "MlflowClient", experiment: str, wanted: str) -> "list[Run]":

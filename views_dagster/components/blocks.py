@@ -28,6 +28,7 @@ class YamlFile:
 
     Attributes:
         value: the document.
+        shown: what messages call the file.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -36,7 +37,7 @@ class YamlFile:
         Raises:
             CatalogueError: it is not one YAML document, or a key is written twice; names the line.
         """
-        self._shown = name
+        self.shown = name
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -52,9 +53,9 @@ class YamlFile:
             line = text.splitlines()[row] if row < len(text.splitlines()) else ""
             tab = "; YAML is indented with spaces, never tabs" if "\t" in line else ""
             said = ", ".join(part for part in (error.context, error.problem) if part)
-            raise CatalogueError(f"{self._shown}:{row + 1}: this is not YAML: {said}{tab}") from None
+            raise CatalogueError(f"{self.shown}:{row + 1}: this is not YAML: {said}{tab}") from None
         except yaml.YAMLError as error:
-            raise CatalogueError(f"{self._shown}: this is not YAML: {error}") from None
+            raise CatalogueError(f"{self.shown}: this is not YAML: {error}") from None
         if twice:
             raise CatalogueError("\n".join(twice))
 
@@ -71,7 +72,7 @@ class YamlFile:
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]
-        return f"{self._shown}:{line}"
+        return f"{self.shown}:{line}"
 
     def problems(self, adapter: TypeAdapter[Any], at: Keys = ()) -> list[str]:
         """What is wrong with the block at `at`, one line a problem, each with its place and what is allowed.
@@ -101,7 +102,7 @@ class YamlFile:
                 line = key.start_mark.line + 1
                 if key.value in first:
                     yield (
-                        f"{self._shown}:{line}: {key.value} is written twice, first in line {first[key.value]}; "
+                        f"{self.shown}:{line}: {key.value} is written twice, first in line {first[key.value]}; "
                         "keep one of them"
                     )
                 first.setdefault(key.value, line)

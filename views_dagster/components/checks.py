@@ -11,7 +11,7 @@ from views_dagster import calendar
 from views_dagster.components.catalogue import MONTHS, check_month
 from views_dagster.components.metadata import number
 from views_dagster.drift.results import CheckInfo, CheckResult
-from views_dagster.reports.tables import short_number
+from views_dagster.reports.tables import markdown_table, short_number
 from views_dagster.storage.tables import TableStore
 
 Evaluate = Callable[[TableStore, int], Iterable[CheckResult]]
@@ -69,7 +69,7 @@ def _as_check_result(asset: dg.AssetKey, suite: str, month: int, result: CheckRe
     # As text: the UI draws every number over time, and a threshold is none to look at.
     metadata |= {f"threshold {name}": dg.MetadataValue.text(short_number(v)) for name, v in result.thresholds.items()}
     if not result.worst.is_empty():
-        metadata["worst"] = dg.MetadataValue.md(result.worst_markdown())
+        metadata["worst"] = dg.MetadataValue.md(markdown_table(result.worst))
     severity = dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         asset_key=asset,

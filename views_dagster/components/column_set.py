@@ -15,15 +15,14 @@ from views_dagster import calendar
 from views_dagster.components.blocks import CatalogueError, YamlBlock
 from views_dagster.components.catalogue import (
     MONTHS,
-    SOURCES_VARIABLE,
     WHOLE_RANGE,
     CatalogueEntry,
     line_of,
     month_range,
-    sources_file,
     system_folder,
 )
 from views_dagster.components.checks import suite_checks
+from views_dagster.components.deployment import sources_in_force
 from views_dagster.components.diagnosis_scaffolding import ColumnSetScaffolder
 from views_dagster.components.metadata import frame_head, named_numbers
 from views_dagster.components.source import begins_of, catalogue_readers, invented, readers_in_force
@@ -64,7 +63,7 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
         A column set that the catalogue's own readers fit, and the deployment's do not, is left out: it is of the
         invented world. One that fits neither is a mistake, which `build_defs` refuses.
         """
-        return self._absent_because(context, system) is None
+        return not self._lacks_sources(context, system) and self._misfit(context, system) is None
 
     def require_sound(self, context: dg.ComponentLoadContext, folder: Path) -> None:
         """Refuse settings that the sources do not fit; `folder` is its own.
@@ -74,9 +73,7 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
         """
         if problems := _problems(self.attributes, readers_in_force(context, folder.parents[1])):
             lines = [f"{line_of(folder, place.split('.'))}: {place}: {problem}" for place, problem in problems]
-            if sources_file() is None:
-                lines[-1] += f" ({SOURCES_VARIABLE} is not set: these are the catalogue's own sources)"
-            raise CatalogueError("\n".join(lines))
+            raise CatalogueError("\n".join(lines) + sources_in_force())
 
     def grid(self, context: dg.ComponentLoadContext, system: Path) -> BoxGrid:
         """The lattice of its boxes."""
@@ -97,8 +94,12 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
         """
         system = system_folder(context)
         settings = self.attributes
-        if reason := self._absent_because(context, system):
-            _log.warning("features/%s and what learns from it are left out: %s", context.path.name, reason)
+        if self._lacks_sources(context, system):
+            return dg.Definitions()
+        if misfit := self._misfit(context, system):
+            _log.warning(
+                "features/%s was made for the catalogue's own sources; of these, %s", context.path.name, misfit
+            )
             return dg.Definitions()
         self.require_sound(context, context.path)
         begins, grid = self.begins(context, system), self.grid(context, system)
@@ -150,17 +151,17 @@ class ColumnSet(CatalogueEntry[ColumnSetAttributes]):
             return not_evaluated(COLUMN_CHECKS, f"not evaluated: {table} has no rows of the month")
         return check_columns(summaries[-1], summaries[:-1], settings)
 
-    def _absent_because(self, context: dg.ComponentLoadContext, system: Path) -> str | None:
-        """Why this deployment does not have it; None where it has."""
-        settings, readers = self.attributes, readers_in_force(context, system)
-        catalogue = catalogue_readers(context, system)
-        if absent := sorted((catalogue.keys() - readers.keys()) & settings.sources):
-            return f"this deployment has no source {', '.join(absent)}"
-        problems = _problems(settings, readers)
+    def _lacks_sources(self, context: dg.ComponentLoadContext, system: Path) -> bool:
+        """Whether a source that it names is of the catalogue and not of this deployment."""
+        absent = catalogue_readers(context, system).keys() - readers_in_force(context, system).keys()
+        return bool(absent & self.attributes.sources)
+
+    def _misfit(self, context: dg.ComponentLoadContext, system: Path) -> str | None:
+        """What this deployment's sources lack of what the catalogue's own offer; None where that is nothing."""
+        problems = _problems(self.attributes, readers_in_force(context, system))
         # What fits the catalogue's own sources was made for them; anything else is a mistake.
-        if problems and not _problems(settings, catalogue):
-            place, problem = problems[0]
-            return f"it was made for the catalogue's own sources; of this deployment's: {place}: {problem}"
+        if problems and not _problems(self.attributes, catalogue_readers(context, system)):
+            return ": ".join(problems[0])
         return None
 
 

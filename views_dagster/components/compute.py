@@ -38,6 +38,33 @@ Duration = Annotated[
 ]
 """Seconds, which may be written as 90m or 2h."""
 
+
+_CPUS: Final = r"^\d+(\.\d+)?m?$"
+_MEMORY: Final = r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
+
+
+def _matching(pattern: str, allowed: str) -> BeforeValidator:
+    def checked(value: Any) -> Any:
+        if value is None or (isinstance(value, str) and re.match(pattern, value)):
+            return value
+        raise ValueError(f"write {allowed}, not {value!r}")
+
+    return BeforeValidator(checked)
+
+
+def _text(pattern: str) -> WithJsonSchema:
+    # As one type: of a choice between a text and null, a validator can only say that neither fits.
+    return WithJsonSchema({"type": ["string", "null"], "pattern": pattern})
+
+
+Cpus = Annotated[
+    str | None, _matching(_CPUS, "a number in quotes such as '2', or thousandths such as 500m"), _text(_CPUS)
+]
+Memory = Annotated[
+    str | None, _matching(_MEMORY, "a number with Ki, Mi, Gi, Ti, k, M, G or T such as 16Gi or 500M"), _text(_MEMORY)
+]
+"""As Kubernetes writes them."""
+
 _WORD: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 Label = Annotated[str, Field(pattern=rf"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?{_WORD}$")]
 """Name of a Kubernetes label or taint."""
@@ -73,12 +100,8 @@ class Compute(BaseModel):
         default=None, description="Which GPU, as its nodes are labelled, for example NVIDIA-A100-SXM4-80GB."
     )
     gpu_label: Label = Field(default="nvidia.com/gpu.product", description="Label of nodes that holds the GPU's type.")
-    cpu: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?m?$", description="CPUs, for example '2' or 500m.")
-    memory: str | None = Field(
-        default=None,
-        pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$",
-        description="Memory, requested and the limit, for example 8Gi.",
-    )
+    cpu: Cpus = Field(default=None, description="CPUs, for example '2' or 500m.")
+    memory: Memory = Field(default=None, description="Memory, requested and the limit, for example 8Gi.")
     node_selector: dict[Label, LabelValue] = Field(default={}, description="Labels that the step's node must have.")
     tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints that the step's node may have.")
     time_limit: Duration | None = Field(

@@ -103,12 +103,11 @@ class DiagnosisModel(DiagnosisEntry[DiagnosisModelAttributes]):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets and their checks; nothing where it is not present."""
-        column_set_of(context, context.path, self.attributes.features)
+        features_name, column_set = self.column_set(context, context.path)
         system = system_folder(context)
         if not self.is_present(context, system):
             return dg.Definitions()
         settings, name = self.attributes, context.path.name
-        features_name, column_set = self.column_set(context, context.path)
         if settings.learner.needs_members and column_set.attributes.members is None:
             raise CatalogueError(
                 f"{line_of(context.path, ['learner'])}: learner: it needs NWP members, and {features_name} has none"

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from views_dagster.components.blocks import CatalogueError, YamlFile
 from views_dagster.components.catalogue import CatalogueEntry, configured_readers, entry_file, sources_file
+from views_dagster.components.deployment import tell_what_is_left_out
 from views_dagster.errors import PlatformError
 from views_dagster.names import malformed, nearest
 
@@ -27,9 +28,10 @@ def load_catalogue(project: Path) -> dg.Definitions:
     Raises:
         PlatformError: names the file and line of what is wrong, and what is allowed.
     """
-    check_catalogue(dg.ComponentTree.for_project(project).defs_module_path)
+    catalogue = dg.ComponentTree.for_project(project).defs_module_path
+    check_catalogue(catalogue)
     try:
-        return dg.load_from_defs_folder(path_within_project=project)
+        defs = dg.load_from_defs_folder(path_within_project=project)
     except ComponentTreeException as error:
         # Dagster wraps what an entry raises in pictures of the whole catalogue; the reader needs the cause alone.
         cause: BaseException | None = error
@@ -38,6 +40,8 @@ def load_catalogue(project: Path) -> dg.Definitions:
         if cause is None:
             raise
         raise cause.with_traceback(None) from None
+    tell_what_is_left_out(_folders(catalogue, rooms(), []), defs)
+    return defs
 
 
 def check_catalogue(catalogue: Path) -> None:

@@ -21,6 +21,7 @@ from views_dagster.components.catalogue import (
     system_folder,
 )
 from views_dagster.components.checks import Evaluate, suite_checks
+from views_dagster.components.deployment import sources_in_force
 from views_dagster.components.metadata import frame_head, named_numbers
 from views_dagster.components.scaffolding import QuerysetScaffolder
 from views_dagster.components.source import Source, invented, panel_readers_in_force, readers_in_force
@@ -124,9 +125,9 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
         try:
             querysets.check(self.attributes, known)
         except QuerysetError as error:
-            raise CatalogueError(
-                "\n".join(_with_line(context, problem) for problem in str(error).splitlines())
-            ) from None
+            problems = [_with_line(context, problem) for problem in str(error).splitlines()]
+            of_sources = any(": no source " in problem or " has no column " in problem for problem in problems)
+            raise CatalogueError("\n".join(problems) + (sources_in_force() if of_sources else "")) from None
         return {name: known[name] for name in self.attributes.sources}
 
 

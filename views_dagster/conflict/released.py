@@ -47,12 +47,8 @@ class Release:
 
     @property
     def leading(self) -> dict[str, str]:
-        """The model or ensemble of each level that people are shown first.
-
-        Manifests written before there were several levels name that of countries alone.
-        """
-        leading = self.manifest["release"]["leading"]
-        return {COUNTRY_LEVEL: leading} if isinstance(leading, str) else dict(leading)
+        """The model or ensemble of each level that people are shown first."""
+        return dict(self.manifest["release"]["leading"])
 
 
 def read_release(store: TableStore, month_id: int) -> Release:

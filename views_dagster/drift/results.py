@@ -34,14 +34,6 @@ class CheckResult:
     worst: pl.DataFrame = field(default_factory=pl.DataFrame)
     note: str = ""
 
-    def worst_markdown(self) -> str:
-        """`worst` as a Markdown table; an empty string where there are no rows."""
-        if self.worst.is_empty():
-            return ""
-        rows = [[_cell(value) for value in row] for row in self.worst.iter_rows()]
-        head = [self.worst.columns, ["---"] * self.worst.width]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in [*head, *rows])
-
 
 @dataclass(frozen=True)
 class CheckInfo:
@@ -56,9 +48,3 @@ def not_evaluated(checks: Mapping[str, CheckInfo], note: str) -> list[CheckResul
     return [
         CheckResult(name, True, info.severity, {}, {}, info.description, note=note) for name, info in checks.items()
     ]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -8,13 +8,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from views_dagster.precipitation import bands, profile_plots
+from views_dagster.precipitation.attributions import attributions, first_layer_filters, randomised_maps
 from views_dagster.precipitation.columns import Columns
-from views_dagster.precipitation.explaining import (
-    attributions,
-    first_layer_filters,
-    permutation_importance,
-    randomised_maps,
-)
+from views_dagster.precipitation.importance import permutation_importance
 from views_dagster.precipitation.learners.base import FittedDiagnosis
 from views_dagster.precipitation.learners.column_network import FittedColumnNetwork
 

@@ -1,7 +1,7 @@
 """What a model looks at, drawn over variables and levels, as PNG: filters, importance, attributions.
 
 Levels run upwards as in the atmosphere: height grows and pressure falls towards the top. Everything is drawn from plain
-arrays; how they are computed is in `explaining`.
+arrays; how they are computed is in `attributions` and `importance`.
 """
 
 import math
@@ -122,7 +122,7 @@ def importance_of_blocks(importance: pl.DataFrame, names: Sequence[str], levels:
     """(V, L) for `importance_map`: of each variable and level, the increase of the block that holds it; NaN where none.
 
     Args:
-        importance: as of `explaining.permutation_importance`, with the group `block`.
+        importance: as of `importance.permutation_importance`, with the group `block`.
     """
     found = np.full((len(names), len(levels)), np.nan)
     for row in importance.filter(pl.col("group") == "block").iter_rows(named=True):

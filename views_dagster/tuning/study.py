@@ -107,11 +107,11 @@ class SharedStudy:
         return None
 
     def reclaim(self, *, spared: Collection[int] = (), counts: bool = False) -> None:
-        """Let trials wait again whose process is gone: known to be, on this machine, or silent for too long.
+        """Put trials back in the queue whose process is gone: dead on this machine, or silent for too long elsewhere.
 
         Args:
             spared: child processes whose trials stay, for `count_crash` to hear of.
-            counts: whether a trial fails that has lost so `MOST_CRASHES` processes.
+            counts: whether a trial that has lost `MOST_CRASHES` processes in this way fails instead.
         """
         from optuna.trial import TrialState
 

@@ -120,7 +120,11 @@ def test_what_is_no_duration(written: Any) -> None:
         ("{gpus: 1}", "compute.gpus: there is no setting gpus; did you mean gpu?"),
         ("{gpu: one}", "compute.gpu: should be a valid integer"),
         ("{gpu: -1}", "compute.gpu: should be greater than or equal to 0, not -1"),
-        ("{memory: 8GB}", "compute.memory: String should match pattern"),
+        (
+            "{memory: 8GB}",
+            "compute.memory: write a number with Ki, Mi, Gi, Ti, k, M, G or T such as 16Gi or 500M, not '8GB'",
+        ),
+        ("{cpu: 2}", "compute.cpu: write a number in quotes such as '2', or thousandths such as 500m, not 2"),
         ("{gpu_type: NVIDIA-A100}", "compute: gpu_type NVIDIA-A100 asks for no GPU; write how many as gpu"),
         ("{time_limit: 2 hours}", "compute.time_limit: write a number of seconds, or a number with s, m, h or d"),
         ("{retries: many}", "compute.retries: should be a valid integer"),

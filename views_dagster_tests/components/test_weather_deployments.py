@@ -36,8 +36,25 @@ def test_what_fits_the_deployments_sources_is_there_and_the_demo_s_is_not(
     add(rainy, "meteonet")
     assert rainy.assets() >= METEONET | {"raw/atmosphere", "raw/rain", "raw/nwp"}
     assert not rainy.assets() & DEMO
-    assert "features/storm_columns and what learns from it are left out" in caplog.text
+    assert "features/storm_columns was made for the catalogue's own sources; of these, profiles" in caplog.text
     assert "atmosphere has no field cloud_fraction" in caplog.text
+    assert caplog.messages[-1].endswith(
+        "meteonet.yaml (VIEWS_SOURCES) leaves out what is of the demo worlds: sources countries, ucdp_ged, vdem; "
+        "features cm_small, storm_columns; and the 3 models and 1 ensemble that need them"
+    )
+
+
+def test_a_deployment_that_leaves_nothing_out_says_nothing(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalogue.load()
+    sources = catalogue.project / "sources.yaml"
+    sources.write_text("ucdp_ged: {kind: demo_events, seed: 3}\n")
+    monkeypatch.setenv("VIEWS_SOURCES", str(sources))
+    catalogue.change("conflict/models/quiet_echo", "  target: sb_best\n", "  target: sb_best\n  maturity: retired\n")
+    catalogue.change("conflict/ensembles/green_horse", "mixture}", "mixture}\n  maturity: retired")
+    assert "forecasts/purple_alien" in catalogue.assets()
+    assert not caplog.messages
 
 
 def test_a_deployment_without_members_has_no_nwp(rainy: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +81,27 @@ def test_a_misspelt_field_is_a_mistake_in_any_deployment(rainy: Catalogue, monke
     rainy.change("precipitation/features/meteonet_columns", "temperature_2m", "temperature_3m")
     with pytest.raises(
         CatalogueError, match="surface: atmosphere has no field temperature_3m; did you mean temperature_2m"
-    ):
+    ) as raised:
         rainy.assets()
+    assert str(raised.value).endswith(
+        "(the sources in force are those of " + str(EXAMPLES / "meteonet.yaml") + " (VIEWS_SOURCES))"
+    )
+
+
+def test_a_queryset_for_other_sources_says_which_are_in_force(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.change("conflict/features/cm_small", "from: ucdp_ged.ns_best\n", "from: ucdp_ged.sb_located\n")
+    with pytest.raises(CatalogueError, match=r"no column sb_located at level cm.*VIEWS_SOURCES is not set"):
+        catalogue.load()
+    monkeypatch.setenv("VIEWS_SOURCES", str(EXAMPLES / "ucdp_country_month.yaml"))
+    (catalogue.folder / "conflict" / "sources" / "world_bank").mkdir()
+    catalogue.write(
+        "conflict/sources/world_bank",
+        "type: views_dagster.components.Source\nattributes:\n  reader: {kind: demo_covariates, table: world_bank}\n",
+    )
+    with pytest.raises(CatalogueError, match=r"no column sb_located.*in force are those of .*ucdp_country_month.yaml"):
+        catalogue.load()
 
 
 def test_a_model_begins_with_the_months_that_it_needs_beside_the_test(

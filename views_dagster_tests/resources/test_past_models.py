@@ -115,6 +115,12 @@ def test_no_such_model(sky: Home, name: str) -> None:
         past_model(name, skies.MONTH, tracking=tracking(sky))
 
 
+@pytest.mark.parametrize("name", ["white_mustang", "median_storm"])
+def test_an_ensemble_is_no_trained_model(sky: Home, name: str) -> None:
+    with pytest.raises(ArtifactError, match=f"^{name} is an ensemble, which is no trained model: take its members$"):
+        past_model(name, skies.MONTH, tracking=tracking(sky))
+
+
 def test_no_such_version_lists_those_there_are(sky: Home) -> None:
     newest = next(digest for month, digest, _ in runs(sky, "level_line") if month == skies.MONTH)
     there = rf"It has {skies.MONTH} \({newest[:12]}\), {skies.BEFORE} \(\w{{12}}\)$"
