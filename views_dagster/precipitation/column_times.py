@@ -63,6 +63,24 @@ def records_of(fields: Sequence[WeatherField]) -> Records:
     return found
 
 
+def require_stamped(fields: Sequence[WeatherField], stamped: Stamped, hours: float) -> None:
+    """SourceError where a file's time bounds, of so many hours each, say that its times are another instant of them."""
+    long = hours_long(hours)
+    for field in fields:
+        if field.covers is None:
+            continue
+        start, end = field.covers
+        if not len(start) or (end - start != long).any():
+            continue
+        instants: dict[Stamped, NDArray[np.datetime64]] = {"start": start, "middle": start + long // 2, "end": end}
+        found = [name for name, instant in instants.items() if np.array_equal(instant, field.valid_time)]
+        if found and stamped not in found:
+            raise SourceError(
+                f"{field.path}: variable {field.array.name}: by the file's time bounds a time is the {found[0]} of the "
+                f"{hours:g} hours that its value covers, and `stamped` says {stamped}; set `stamped: {found[0]}`"
+            )
+
+
 def newest_runs(records: Records) -> tuple[Records, NDArray[np.datetime64]]:
     """Of records of one valid time that of the newest run, and the valid times of the others."""
     last = np.append(records.valid_time[1:] != records.valid_time[:-1], True)

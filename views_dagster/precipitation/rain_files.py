@@ -15,7 +15,7 @@ from views_dagster.precipitation.bands import EDGES
 from views_dagster.precipitation.boxes import month_of_times
 from views_dagster.precipitation.coarsening import BoxRain, BoxSums, Coarsener, coarsener, rain_of
 from views_dagster.precipitation.column_arrays import as_lists
-from views_dagster.precipitation.column_times import Stamped, records_of
+from views_dagster.precipitation.column_times import Stamped, records_of, require_stamped
 from views_dagster.precipitation.file_reader import Hours, WeatherFileReader, read_ahead
 from views_dagster.precipitation.rain_fields import RainFields, RainLimits
 from views_dagster.precipitation.rain_times import Since, differences, means
@@ -114,6 +114,7 @@ class _Rain(WeatherFileReader, ABC):
         """SourceError where a file is not of the kind that the reader is for."""
 
     def _fields(self, files: Sequence[WeatherField], made: Coarsener, first: int, last: int) -> RainFields:
+        require_stamped(files, self.stamped, self.interval)
         records = records_of(files)
         where = f"{files[0].path}: variable {files[0].array.name}"
         intervals = (

@@ -123,6 +123,16 @@ def test_reversed_levels_and_latitudes_give_the_same_rows(folder: Path) -> None:
     assert read(folder).frame.equals(expected)
 
 
+@pytest.mark.parametrize("more", [PRESSURES[::-1], (700.0, *PRESSURES), (850.0, 500.0, 1000.0)])
+def test_each_file_may_have_its_own_order_of_levels(folder: Path, more: tuple[float, ...]) -> None:
+    expected = read(folder, JANUARY, FEBRUARY).frame
+    write_profiles(folder / "air.2001.nc", profiles(six_hourly("2001-01-01", "2001-01-20")))
+    write_profiles(folder / "air.2001b.nc", profiles(six_hourly("2001-01-21", "2001-03-01"), more))
+    files = {"temperature": {"files": str(folder / "air.*.nc"), "variable": "air"}}
+    level = {"dimension": "level", "unit": "hPa", "values": PRESSURES}
+    assert read(folder, JANUARY, FEBRUARY, profiles=files, level=level).frame.equals(expected)
+
+
 def test_levels_in_pascal_are_the_same_levels(folder: Path) -> None:
     data = profiles(six_hourly("2001-01-01", "2001-03-01"))
     data = data.assign_coords(level=("level", data.level.values * 100, {"units": "Pa"}))
