@@ -264,8 +264,7 @@ def _read(domain: _Domain, inside: NDArray[np.bool_], times: NDArray[np.datetime
     """(times, the domain's boxes, levels) float32, NaN at times that the domain's files do not have."""
     depth = 1 if domain.levels is None else len(domain.levels[0])
     result = np.zeros((1 if times is None else len(times), int(inside.sum()), depth), np.float32)
-    count = np.zeros(len(result), dtype=int)
-    per_time = 1
+    count, per_time = np.zeros(len(result), dtype=int), np.ones(len(result), dtype=int)
     for number, field in enumerate(domain.fields):
         if times is None or domain.targets is None:
             record, place = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
@@ -274,7 +273,7 @@ def _read(domain: _Domain, inside: NDArray[np.bool_], times: NDArray[np.datetime
         else:
             mine = (domain.targets.records.file == number) & np.isin(domain.targets.time, times)
             record, place = domain.targets.records.record[mine], np.searchsorted(times, domain.targets.time[mine])
-            per_time = domain.targets.per_time
+            per_time[place] = domain.targets.per_time[mine]
         levels = None if domain.levels is None else domain.levels[number]
         order = np.argsort(record)
         conversion = field.conversion(FIELDS)
@@ -284,11 +283,11 @@ def _read(domain: _Domain, inside: NDArray[np.bool_], times: NDArray[np.datetime
             values = field.values(record[part], domain.points.rows, domain.points.columns, levels)
             boxed = domain.points.of(values)[:, :, inside].transpose(0, 2, 1)
             boxed = boxed * np.float32(conversion.factor) + np.float32(conversion.offset)
-            if per_time == 1:
+            if (per_time[place[part]] == 1).all():
                 result[place[part]] = boxed
             else:
                 np.add.at(result, place[part], boxed)
             np.add.at(count, place[part], 1)
-    result /= np.float32(per_time)
+    result /= per_time.astype(np.float32)[:, None, None]
     result[count != per_time] = np.nan
     return result
