@@ -213,6 +213,58 @@ def test_a_time_that_comes_twice_or_too_soon(tmp_path: Path) -> None:
         read_hourly(tmp_path, data, interval="3h")
 
 
+def test_bounds_that_say_another_instant_are_an_error(tmp_path: Path) -> None:
+    data = hourly(hours(48), start="2001-01-01T00")
+    time = data["time"].values
+    data["bounds"] = (("time", "side"), np.stack([time, time + np.timedelta64(1, "h")], axis=1))
+    data["time"].attrs["bounds"] = "bounds"
+    data["time"].encoding["units"] = "hours since 1990-01-01"
+    with pytest.raises(
+        SourceError, match=r"a time is the start of the 1 hours that its value covers.*`stamped: start`"
+    ):
+        read_hourly(tmp_path, data)
+    first = read_hourly(tmp_path, stamped="start").frame["valid_time"].min()
+    assert first == datetime(2001, 1, 1, 1)
+    # Bounds of other intervals, such as those of the time since a forecast began, say nothing about the hour.
+    data["bounds"] = data["bounds"].copy(data=np.stack([time - np.timedelta64(5, "h"), time], axis=1))
+    assert read_hourly(tmp_path, data, stamped="start").frame["valid_time"].min() == first
+
+
+@pytest.mark.parametrize("records", [False, True])
+def test_a_file_that_ends_early_is_not_a_dry_month(tmp_path: Path, records: bool) -> None:
+    data = hourly(hours(744) + 1)[["time", "lat", "lon", "rain"]]
+    data.to_netcdf(
+        tmp_path / "rain.nc", format="NETCDF3_64BIT", engine="netcdf4", unlimited_dims=["time"] if records else []
+    )
+    assert read_hourly(tmp_path).frame["rain_mean"].min() > 0  # type: ignore[operator]
+    whole = (tmp_path / "rain.nc").read_bytes()
+    (tmp_path / "rain.nc").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(SourceError, match=r"rain.nc ends at \d+ bytes, before what its header says"):
+        read_hourly(tmp_path)
+
+
+def test_damage_inside_a_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "rain.nc"
+    hourly(hours(744)).to_netcdf(path, encoding={"rain": {"chunksizes": (24, 4, 8), "zlib": True}})
+    damaged = bytearray(path.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(SourceError, match=r"rain.nc: variable rain cannot be read: .*; fetch the file again"):
+        read_hourly(tmp_path)
+
+
+def test_a_variable_in_a_group(tmp_path: Path) -> None:
+    data = hourly(hours(744))
+    expected = read_hourly(tmp_path, data).frame
+    (tmp_path / "rain.nc").unlink()
+    data.to_netcdf(tmp_path / "rain.nc", group="Grid")
+    with pytest.raises(SourceError, match="has none and the groups Grid, one of which `group:` may name"):
+        read_hourly(tmp_path)
+    files = {"files": str(tmp_path / "rain.nc"), "variable": "rain", "group": "Grid"}
+    assert read_hourly(tmp_path, rain=files).frame.equals(expected)
+
+
 def test_hours_that_are_missing_are_counted(tmp_path: Path) -> None:
     data = hourly(np.zeros((744, 4, 8)))
     rows = read_hourly(tmp_path, data.isel(time=np.r_[0:100, 112:744]))
