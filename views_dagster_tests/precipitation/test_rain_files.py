@@ -161,6 +161,36 @@ def test_accumulations_since_midnight(tmp_path: Path) -> None:
     assert rows.frame["rain_mean"].to_numpy() == pytest.approx(expected["rain_mean"].to_numpy(), abs=1e-3)
 
 
+@pytest.mark.parametrize("times", [96, 5])
+def test_a_count_that_goes_on_over_midnight_is_not_since_midnight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(rain_fields, "BLOCK_BYTES", times * 4 * 8 * 4)
+    rain = hours(96)
+    says = (
+        r"rain\.nc: variable rain: accumulated rain does not begin anew at 00 UTC.*at none of 3 changes of day in 2001"
+    )
+    with pytest.raises(SourceError, match=says):
+        read_hourly(tmp_path, hourly(rain.cumsum(axis=0)), accumulated=True, since="day")
+    # Also where files begin within a day, and after days without rain.
+    rain[:24] = 0
+    data = hourly(rain.cumsum(axis=0)).isel(time=slice(15, None))
+    with pytest.raises(SourceError, match="at none of 2 changes of day in 2001-01"):
+        read_hourly(tmp_path, data, accumulated=True, since="day")
+    assert read_hourly(tmp_path, hourly(np.zeros((96, 4, 8))), accumulated=True, since="day").frame.height == 96 * 2
+
+
+def test_a_count_that_begins_anew_may_grow_over_midnight(tmp_path: Path) -> None:
+    rain = np.zeros((72, 4, 8), np.float32)
+    # It begins to rain before the first midnight, more each hour; on the next day it is dry from 06 UTC on.
+    rain[22:30] = np.arange(1, 9)[:, None, None]
+    total = rain.reshape(3, 24, 4, 8).cumsum(axis=1).reshape(72, 4, 8)
+    frame = read_hourly(tmp_path, hourly(total), accumulated=True, since="day").frame
+    assert frame["rain_mean"].max() == 8
+    first = read_hourly(tmp_path, hourly(total[:36]), accumulated=True, since="day").frame
+    assert first.equals(frame.head(first.height))
+
+
 def test_means_over_windows(tmp_path: Path) -> None:
     rain = hours(27)
     rows = read_hourly(tmp_path, hourly(rain), window="6h")
