@@ -31,6 +31,29 @@ MISTAKES = {
     "a number as text": (ALIEN, "draws: 16", "draws: '16'", 16, ["draws", "valid integer", "'16'"]),
     "a truth as a number": (ALIEN, "draws: 16", "draws: yes", 16, ["draws", "valid integer", "True"]),
     "out of range": (ALIEN, "draws: 16", "draws: 0", 16, ["draws", "greater than or equal to 1", "0"]),
+    "a whole number without bound": (
+        ALIEN,
+        "n_estimators: 10",
+        "n_estimators: 99999999999999999999",
+        10,
+        ["learner.classifier.lightgbm.n_estimators", "at most 2147483647", "not 99999999999999999999"],
+    ),
+    "too many trees": (
+        ALIEN,
+        "n_estimators: 10",
+        "n_estimators: 2000000000",
+        10,
+        ["less than or equal to 100000", "not 2000000000", "number of trees"],
+    ),
+    "an infinite number": (ALIEN, "alpha: 1.0", "alpha: .inf", 14, ["sklearn.alpha: should be a finite number"]),
+    "no number at all": (SMALL, "0.4", ".nan", 14, ["drift.ks_distance_warning", "finite number, not nan"]),
+    "too many GPUs": (
+        ALIEN,
+        "draws: 16",
+        "compute: {gpu: 65}",
+        16,
+        ["compute.gpu", "less than or equal to 64", "Number of GPUs"],
+    ),
     "unknown maturity": (ALIEN, "deployed", "deploy", 17, ["'candidate', 'deployed' or 'retired'", "'deploy'"]),
     "unknown learner": (
         ALIEN,
@@ -328,15 +351,21 @@ def test_dg_check_yaml_names_the_line_and_what_is_allowed(catalogue: Catalogue) 
     catalogue.change(ALIEN, "n_estimators", "n_estimater")
     catalogue.change(SMALL, "tlag(1)", "tlagg(1)")
     catalogue.change(HORSE, "mixture", "mixtur")
+    catalogue.change(ALIEN, "alpha: 1.0", "alpha: .inf")
+    catalogue.change(VDEM, "seed: 1", "seed: 99999999999999999999")
     done = subprocess.run(
         [
             Path(sys.executable).with_name("dg"),
             "check",
             "yaml",
-            *(catalogue.folder / entry for entry in (ALIEN, SMALL, HORSE)),
+            *(catalogue.folder / entry for entry in (ALIEN, SMALL, HORSE, VDEM)),
         ],
         cwd=catalogue.project,
-        env={**os.environ, "PYTHONPATH": str(catalogue.project), "DAGSTER_DISABLE_TELEMETRY": "yes"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{catalogue.project}{os.pathsep}{PROJECT_ROOT}",
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -350,5 +379,7 @@ def test_dg_check_yaml_names_the_line_and_what_is_allowed(catalogue: Catalogue) 
 
     assert said(ALIEN, 10, "learner.classifier.lightgbm.n_estimater", "'n_estimater' was unexpected")
     assert said(ALIEN, 10, "learner.classifier.lightgbm", "'n_estimater' is not one of", "'n_estimators'")
+    assert said(ALIEN, 14, "sklearn.alpha", "inf is greater than the maximum")
+    assert said(VDEM, 3, "reader.seed", "99999999999999999999 is greater than the maximum of 2147483647")
     assert said(SMALL, 13, "tlagg(1)", "|tlag")
     assert said(HORSE, 6, "'mixtur' is not one of ['mixture', 'trained_weights', 'vincentization']")

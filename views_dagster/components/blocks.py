@@ -1,6 +1,8 @@
 """YAML blocks: the line of every value in a file, and what is wrong with a block, in words that say what is allowed."""
 
 import json
+import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,9 @@ from views_dagster.names import nearest
 
 CHOICES: Final = "choices"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+LARGEST: Final = 2**31 - 1
+"""The largest whole number that every library counts with, and minus it the smallest."""
 
 Keys = Sequence[str | int]
 
@@ -77,20 +82,23 @@ class YamlFile:
     def problems(self, adapter: TypeAdapter[Any], at: Keys = ()) -> list[str]:
         """What is wrong with the block at `at`, one line a problem, each with its place and what is allowed.
 
-        Types are taken strictly, as YAML gives them: `yes` is no number, and neither is "12".
+        Types are taken strictly, as YAML gives them: `yes` is no number, and neither is "12". Numbers are finite, and
+        whole ones at most `LARGEST`, whatever the setting allows.
         """
         block = self.value
         for key in at:
             block = block[key]
+        found = list(_unbounded(block))
+        unbounded = [keys for keys, _ in found]
         try:
             adapter.validate_json(json.dumps(block, default=str), strict=True)
         except ValidationError as error:
             schema = adapter.json_schema(schema_generator=BlockSchema)
-            found = (_explained(details, block, schema) for details in error.errors())
-            return [
-                f"{self.place([*at, *keys])}: {'.'.join(map(str, keys)) or 'the block'}: {what}" for keys, what in found
-            ]
-        return []
+            explained = (_explained(details, block, schema) for details in error.errors())
+            found += [(keys, what) for keys, what in explained if keys not in unbounded]
+        return [
+            f"{self.place([*at, *keys])}: {'.'.join(map(str, keys)) or 'the block'}: {what}" for keys, what in found
+        ]
 
     def _duplicates(self, node: yaml.Node | None) -> Iterator[str]:
         if isinstance(node, yaml.SequenceNode):
@@ -129,6 +137,12 @@ class BlockSchema(GenerateJsonSchema):
         checks = [{"if": conditions[tag], "then": choices[tag]} for tag in tags]
         return {**made, "allOf": checks, CHOICES: choices}
 
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        return {"minimum": -LARGEST, "maximum": LARGEST, **super().int_schema(schema)}
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        return {"minimum": -sys.float_info.max, "maximum": sys.float_info.max, **super().float_schema(schema)}
+
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
         if made.get("additionalProperties") is False:
@@ -161,6 +175,17 @@ def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
     if len(real) == 1:
         return resolved(real[0], root)
     return schema
+
+
+def _unbounded(block: Any, keys: tuple[str | int, ...] = ()) -> Iterator[tuple[list[str | int], str]]:
+    """Where in a block numbers are that nothing can be computed with, and what is wrong with them."""
+    children = block.items() if isinstance(block, dict) else enumerate(block) if isinstance(block, list) else ()
+    for key, child in children:
+        yield from _unbounded(child, (*keys, key))
+    if isinstance(block, float) and not math.isfinite(block):
+        yield [*keys], f"should be a finite number, not {block}"
+    elif isinstance(block, int) and abs(block) > LARGEST:
+        yield [*keys], f"should be at most {LARGEST} in size, as every whole number, not {block}"
 
 
 def _items(schema: Mapping[str, Any]) -> Mapping[str, Any]:

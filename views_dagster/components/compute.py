@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 import dagster as dg
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from views_dagster.components.blocks import LARGEST
 from views_dagster.errors import PlatformError
 
 GPU_RESOURCE: Final = "nvidia.com/gpu"
@@ -24,11 +25,15 @@ R = TypeVar("R")
 
 
 def _in_seconds(value: Any) -> Any:
+    seconds = value
     if isinstance(value, str) and re.match(_DURATION, value):
-        return int(value[:-1]) * _SECONDS[value[-1]]
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise ValueError(f"write a number of seconds, or a number with s, m, h or d such as 90m or 2h, not {value!r}")
+        seconds = int(value[:-1]) * _SECONDS[value[-1]]
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds <= LARGEST:
+        return seconds
+    raise ValueError(
+        f"write a number of seconds, or a number with s, m, h or d such as 90m or 2h, up to {LARGEST} seconds, "
+        f"not {value!r}"
+    )
 
 
 Duration = Annotated[
@@ -95,7 +100,7 @@ class Compute(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    gpu: int = Field(default=0, ge=0, description="Number of GPUs.")
+    gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs.")
     gpu_type: LabelValue | None = Field(
         default=None, description="Which GPU, as its nodes are labelled, for example NVIDIA-A100-SXM4-80GB."
     )

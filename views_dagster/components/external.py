@@ -45,7 +45,9 @@ class ExternalAttributes(ForecastAttributes):
         description="Name of the queryset whose units and level it has and whose targets it is held to."
     )
     target: str = Field(description="Name of one of the queryset's targets.")
-    draws: int = Field(default=1, ge=1, description="Number of draws of each forecast; a point forecast has 1.")
+    draws: int = Field(
+        default=1, ge=1, le=10_000, description="Number of draws of each forecast; a point forecast has 1."
+    )
 
     @model_validator(mode="after")
     def _one_month_a_frame(self) -> "ExternalAttributes":

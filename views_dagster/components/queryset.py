@@ -94,6 +94,11 @@ class Queryset(CatalogueEntry[QuerysetAttributes]):
                 context.log.warning(
                     f"{rows.rows} unit-months of {name} lie outside the life of their unit: {rows.sums}"
                 )
+                if rows.unknown_units:
+                    context.log.warning(
+                        f"{name} has rows of units that {queryset.units} does not have: {_listed(rows.unknown_units)}; "
+                        "correct the source's unit ids, or add the units"
+                    )
             return frame
 
         checks = suite_checks(key, "input", INPUT_CHECKS, self._check(key), partitioned=False)
@@ -136,13 +141,25 @@ def _with_line(context: dg.ComponentLoadContext, problem: str) -> str:
     return f"{line_of(context.path, place.split('.'))}: {problem}"
 
 
-def _report_metadata(report: FeatureReport) -> dict[str, dg.MetadataValue]:
+def _report_metadata(report: FeatureReport) -> dict[str, dg.MetadataValue | str]:
     counts = {
         "unknown_before_transforms": report.missing,
         "null_after_transforms": report.nulls,
         "rows_outside_their_unit": {name: rows.rows for name, rows in report.outside.items()},
     }
     some = {what: {name: count for name, count in found.items() if count} for what, found in counts.items()}
-    return {what: named_numbers(found) if found else dg.MetadataValue.text("none") for what, found in some.items()} | {
-        f"sums_outside_their_unit: {name}": named_numbers(rows.sums) for name, rows in report.outside.items()
-    }
+    return (
+        {what: named_numbers(found) if found else dg.MetadataValue.text("none") for what, found in some.items()}
+        | {f"sums_outside_their_unit: {name}": named_numbers(rows.sums) for name, rows in report.outside.items()}
+        | {
+            f"unknown_units: {name}": _listed(rows.unknown_units)
+            for name, rows in report.outside.items()
+            if rows.unknown_units
+        }
+    )
+
+
+def _listed(units: Mapping[int, int]) -> str:
+    """Units and their rows, `9999 in 12 rows`; of many the first ten."""
+    some = ", ".join(f"{unit} in {rows} rows" for unit, rows in list(units.items())[:10])
+    return some if len(units) <= 10 else f"{some} and {len(units) - 10} more"

@@ -36,6 +36,9 @@ FILE_COLUMNS: Final[Mapping[str, str]] = {
 }
 """Static columns by their names in a file of cells; the embedded table has the land share alone."""
 
+_HIGHEST: Final[Mapping[str, float]] = {"land_share": 1.0, "agriculture": 100.0}
+_ROUNDING: Final = 1e-4
+
 AFRICA_ME: Final = (402, 698)
 """First and last Gleditsch-Ward number of the states of Africa and the Middle East, which hold all between."""
 
@@ -109,7 +112,8 @@ class PrioGrid(CellReader):
         and that of the nearest cell is taken.
 
         Raises:
-            SourceError: the file is missing, damaged or lacks a column; it repeats a cell, or holds one off the grid;
+            SourceError: the file is missing, damaged or lacks a column; it repeats a cell, holds one off the grid, or a
+                value that cannot be;
                 a country of the domain never holds a cell, or none of them does in a month.
         """
         table = self._domain()
@@ -201,6 +205,14 @@ class PrioGrid(CellReader):
                 f"{origin}: {off.height} rows have a gid that is no cell of the PRIO-GRID (1 to {CELLS}): "
                 f"{', '.join(map(str, off['gid'].head(5)))}; correct or remove them"
             )
+        for name, column in FILE_COLUMNS.items():
+            highest = _HIGHEST.get(name, float("inf"))
+            odd = table.filter((pl.col(name) < 0) | (pl.col(name) > highest * (1 + _ROUNDING)))
+            if odd.height:
+                raise SourceError(
+                    f"{origin}: column {column} is {odd[name][0]:g} in cell {odd['gid'][0]}, and beyond 0 to "
+                    f"{highest:g} in {odd.height} cells; correct it, or leave it empty"
+                )
         repeated = table.filter(pl.col("gid").is_duplicated())
         if repeated.height:
             ids = repeated["gid"].unique().sort()

@@ -22,11 +22,17 @@ from views_dagster.sources.base import PanelReader
 
 @dataclass(frozen=True)
 class Outside:
-    """Rows of a source that belong to no existing unit-month and were left out, and what they summed to."""
+    """Rows of a source that belong to no existing unit-month and were left out.
+
+    Attributes:
+        rows: how many.
+        sums: what they summed to, by column.
+        unknown_units: of these, rows of units that exist in no month, by unit; cells outside the domain are none.
+    """
 
     rows: int
     sums: Mapping[str, float]
-    unknown_units: tuple[int, ...]
+    unknown_units: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def place(
     own = [column for column in columns if column in offered(source, domain.level)]
     of_parents = [column for column in columns if column not in own]
     at_own = at_parents = None
-    outside = Outside(0, {}, ())
+    outside = Outside(0, {}, {})
     if own:
         panel = _panel(_units_panel(source, raw, domain), own, domain.grid.last)
         row = domain.grid.rows_of(panel)
@@ -193,4 +199,6 @@ def _outside(
         )
     left_out = homeless.filter(pl.col("month_id") >= first)
     sums = left_out.select(pl.col(columns).sum()).row(0, named=True)
-    return Outside(left_out.height, sums, tuple(ids.to_list()))
+    strangers = unknown.filter(pl.col("month_id") >= first) if domain.lattice is None else unknown.clear()
+    counts = strangers["unit_id"].value_counts(sort=False).sort("unit_id")
+    return Outside(left_out.height, sums, dict(counts.iter_rows()))

@@ -81,9 +81,9 @@ class LightGBMParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    n_estimators: int = Field(default=100, ge=1, description="number of trees")
+    n_estimators: int = Field(default=100, ge=1, le=100_000, description="number of trees")
     learning_rate: float = Field(default=0.05, gt=0, le=1, description="how much each tree contributes")
-    num_leaves: int = Field(default=31, ge=2, description="most leaves of a tree")
+    num_leaves: int = Field(default=31, ge=2, le=131_072, description="most leaves of a tree")
     max_depth: int = Field(default=-1, ge=-1, description="most splits from root to leaf; -1 for no limit")
     min_child_samples: int = Field(default=50, ge=1, description="fewest rows in a leaf")
     min_child_weight: float = Field(default=1e-3, ge=0, description="smallest sum of second derivatives in a leaf")

@@ -46,7 +46,7 @@ class _Boosting(SklearnParameters):
     module: ClassVar[str] = "sklearn.ensemble"
 
     learning_rate: float = Field(default=0.05, gt=0, description="how much each tree contributes")
-    max_iter: int = Field(default=100, ge=1, description="number of trees")
+    max_iter: int = Field(default=100, ge=1, le=100_000, description="number of trees")
     max_leaf_nodes: int = Field(default=31, ge=2, description="most leaves of a tree")
     max_depth: int | None = Field(default=None, ge=1, description="most splits from root to leaf; null for no limit")
     min_samples_leaf: int = Field(default=50, ge=1, description="fewest rows in a leaf")
@@ -76,7 +76,7 @@ class HistGradientBoostingClassifier(_Boosting):
 class _Forest(SklearnParameters):
     module: ClassVar[str] = "sklearn.ensemble"
 
-    n_estimators: int = Field(default=100, ge=1, description="number of trees")
+    n_estimators: int = Field(default=100, ge=1, le=100_000, description="number of trees")
     max_depth: int | None = Field(default=None, ge=1, description="most splits from root to leaf; null for no limit")
     min_samples_leaf: int = Field(default=20, ge=1, description="fewest rows in a leaf")
     max_features: float | Literal["sqrt", "log2"] = Field(
@@ -120,13 +120,13 @@ class ElasticNet(_Linear):
     estimator: Literal["ElasticNet"]
     alpha: float = Field(default=0.01, ge=0, description="penalty on standardised features")
     l1_ratio: float = Field(default=0.5, ge=0, le=1, description="share of the penalty that is L1")
-    max_iter: int = Field(default=1000, ge=1, description="most iterations of the solver")
+    max_iter: int = Field(default=1000, ge=1, le=100_000, description="most iterations of the solver")
 
 
 class PoissonRegressor(_Linear):
     estimator: Literal["PoissonRegressor"]
     alpha: float = Field(default=1.0, ge=0, description="L2 penalty on standardised features")
-    max_iter: int = Field(default=300, ge=1, description="most iterations of the solver")
+    max_iter: int = Field(default=300, ge=1, le=100_000, description="most iterations of the solver")
 
     @property
     def positive_only(self) -> bool:
@@ -138,7 +138,7 @@ class TweedieRegressor(_Linear):
     power: float = Field(default=1.5, ge=1, lt=2, description="variance grows with the mean to this power")
     alpha: float = Field(default=1.0, ge=0, description="L2 penalty on standardised features")
     link: Literal["log"] = "log"
-    max_iter: int = Field(default=300, ge=1, description="most iterations of the solver")
+    max_iter: int = Field(default=300, ge=1, le=100_000, description="most iterations of the solver")
 
     @property
     def positive_only(self) -> bool:
@@ -149,4 +149,4 @@ class LogisticRegression(_Linear):
     estimator: Literal["LogisticRegression"]
     goals: ClassVar[frozenset[str]] = frozenset({"probability"})
     C: float = Field(default=1.0, gt=0, description="inverse of the L2 penalty on standardised features")
-    max_iter: int = Field(default=300, ge=1, description="most iterations of the solver")
+    max_iter: int = Field(default=300, ge=1, le=100_000, description="most iterations of the solver")

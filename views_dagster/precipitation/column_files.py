@@ -18,7 +18,14 @@ from views_dagster.precipitation.box_matching import BoxPoints, points_of_boxes
 from views_dagster.precipitation.boxes import in_months, month_of_times
 from views_dagster.precipitation.column_arrays import as_lists
 from views_dagster.precipitation.column_levels import LevelSettings, level_order, require_same_levels
-from views_dagster.precipitation.column_times import Stamped, Targets, newest_runs, records_of, targets_of
+from views_dagster.precipitation.column_times import (
+    Stamped,
+    Targets,
+    newest_runs,
+    records_of,
+    require_stamped,
+    targets_of,
+)
 from views_dagster.precipitation.file_reader import Hours, WeatherFileReader
 from views_dagster.precipitation.file_variables import FileVariable
 from views_dagster.precipitation.levels import LevelUnit
@@ -33,11 +40,15 @@ _FIXED: Final = ("month_id", "valid_time", "box_id", "latitude", "longitude", "l
 
 @dataclass(frozen=True)
 class _Domain:
-    """A variable's files of one grid, the boxes in it, and, but for static fields, the times they are of."""
+    """A variable's files of one grid, the boxes in it, and, but for static fields, the times they are of.
+
+    `levels` are the positions in each file, since files may differ in the order of their levels; None for a variable
+    without.
+    """
 
     fields: Sequence[WeatherField]
     points: BoxPoints
-    levels: list[int] | None
+    levels: list[list[int]] | None
     targets: Targets | None
 
 
@@ -112,10 +123,12 @@ class ColumnFiles(WeatherFileReader):
                 months = None if name in self.static else range(first, last + 1)
                 domains = []
                 for fields in stack.enter_context(opened(variable, months, extra=dimension)):
-                    positions = None
+                    positions: list[list[int]] | None = None
                     if dimension is not None:
+                        positions = []
                         for field in fields:
-                            positions, levels = level_order(field, self.level)
+                            order, levels = level_order(field, self.level)
+                            positions.append(order)
                             expected = expected or (levels, field.path)
                             require_same_levels(field, levels, *expected, self.level.unit)
                     targets = None
@@ -163,6 +176,7 @@ class ColumnFiles(WeatherFileReader):
         return self.time_step
 
     def _targets(self, fields: Sequence[WeatherField], first: int, last: int) -> tuple[Targets, int]:
+        require_stamped(fields, self.stamped, self.time_step)
         records, older = newest_runs(records_of(fields))
         targets = targets_of(records, hours=self.time_step, average=self.average, stamped=self.stamped)
         return targets.within(in_months(targets.time, first, last)), int(in_months(older, first, last).sum())
@@ -244,10 +258,9 @@ def _values(domains: Sequence[_Domain], box_id: NDArray[np.int64], times: NDArra
 
 def _read(domain: _Domain, inside: NDArray[np.bool_], times: NDArray[np.datetime64] | None) -> Floats:
     """(times, the domain's boxes, levels) float32, NaN at times that the domain's files do not have."""
-    depth = 1 if domain.levels is None else len(domain.levels)
+    depth = 1 if domain.levels is None else len(domain.levels[0])
     result = np.zeros((1 if times is None else len(times), int(inside.sum()), depth), np.float32)
-    count = np.zeros(len(result), dtype=int)
-    per_time = 1
+    count, per_time = np.zeros(len(result), dtype=int), np.ones(len(result), dtype=int)
     for number, field in enumerate(domain.fields):
         if times is None or domain.targets is None:
             record, place = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
@@ -256,20 +269,21 @@ def _read(domain: _Domain, inside: NDArray[np.bool_], times: NDArray[np.datetime
         else:
             mine = (domain.targets.records.file == number) & np.isin(domain.targets.time, times)
             record, place = domain.targets.records.record[mine], np.searchsorted(times, domain.targets.time[mine])
-            per_time = domain.targets.per_time
+            per_time[place] = domain.targets.per_time[mine]
+        levels = None if domain.levels is None else domain.levels[number]
         order = np.argsort(record)
         conversion = field.conversion(FIELDS)
         for part in np.array_split(order, max(1, -(-len(order) // domain.points.records_at_once(depth)))):
             if not len(part):
                 continue
-            values = field.values(record[part], domain.points.rows, domain.points.columns, domain.levels)
+            values = field.values(record[part], domain.points.rows, domain.points.columns, levels)
             boxed = domain.points.of(values)[:, :, inside].transpose(0, 2, 1)
             boxed = boxed * np.float32(conversion.factor) + np.float32(conversion.offset)
-            if per_time == 1:
+            if (per_time[place[part]] == 1).all():
                 result[place[part]] = boxed
             else:
                 np.add.at(result, place[part], boxed)
             np.add.at(count, place[part], 1)
-    result /= np.float32(per_time)
+    result /= per_time.astype(np.float32)[:, None, None]
     result[count != per_time] = np.nan
     return result

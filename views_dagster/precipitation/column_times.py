@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from views_dagster.errors import SourceError
-from views_dagster.precipitation.boxes import hours_long
+from views_dagster.precipitation.boxes import hours_long, month_of_times
 from views_dagster.precipitation.weather_files import WeatherField
 
 Stamped = Literal["start", "middle", "end"]
@@ -63,6 +63,24 @@ def records_of(fields: Sequence[WeatherField]) -> Records:
     return found
 
 
+def require_stamped(fields: Sequence[WeatherField], stamped: Stamped, hours: float) -> None:
+    """SourceError where a file's time bounds, of so many hours each, say that its times are another instant of them."""
+    long = hours_long(hours)
+    for field in fields:
+        if field.covers is None:
+            continue
+        start, end = field.covers
+        if not len(start) or (end - start != long).any():
+            continue
+        instants: dict[Stamped, NDArray[np.datetime64]] = {"start": start, "middle": start + long // 2, "end": end}
+        found = [name for name, instant in instants.items() if np.array_equal(instant, field.valid_time)]
+        if found and stamped not in found:
+            raise SourceError(
+                f"{field.path}: variable {field.array.name}: by the file's time bounds a time is the {found[0]} of the "
+                f"{hours:g} hours that its value covers, and `stamped` says {stamped}; set `stamped: {found[0]}`"
+            )
+
+
 def newest_runs(records: Records) -> tuple[Records, NDArray[np.datetime64]]:
     """Of records of one valid time that of the newest run, and the valid times of the others."""
     last = np.append(records.valid_time[1:] != records.valid_time[:-1], True)
@@ -76,16 +94,16 @@ class Targets:
     Attributes:
         records: n records.
         time: (n,) datetime64[us].
-        per_time: how many records each time is the mean of.
+        per_time: (n,) how many records the time is the mean of.
     """
 
     records: Records
     time: NDArray[np.datetime64]
-    per_time: int
+    per_time: NDArray[np.intp]
 
     def within(self, inside: NDArray[np.bool_]) -> "Targets":
         """Those where the mask is true."""
-        return Targets(self.records.take(inside), self.time[inside], self.per_time)
+        return Targets(self.records.take(inside), self.time[inside], self.per_time[inside])
 
 
 def targets_of(records: Records, *, hours: float, average: bool, stamped: Stamped) -> Targets:
@@ -94,7 +112,7 @@ def targets_of(records: Records, *, hours: float, average: bool, stamped: Stampe
     Not averaged, a record stamped at the end, or with the instant it is of, belongs to that time; one that is stamped
     at the start or in the middle of its interval belongs to the time at which the interval ends. Records at other times
     are passed over. Averaged, all records of the interval that ends at the valid time are taken; times that have fewer
-    than others are left out.
+    than others of their month are left out, so that what a later month's files hold changes no earlier month.
     """
     step = hours_long(hours)
     since = records.valid_time.astype(np.int64)
@@ -103,11 +121,24 @@ def targets_of(records: Records, *, hours: float, average: bool, stamped: Stampe
         # An instant on the boundary is the last of the interval before it, unless it is the start of its own.
         number = since // length + 1 if stamped != "end" else -(-since // length)
         time = (number * length).astype("datetime64[us]")
-        spacing = np.diff(np.unique(since))
-        per_time = max(1, length // int(spacing.min())) if len(spacing) else 1
-        times, counts = np.unique(time, return_counts=True)
-        whole = np.isin(time, times[counts == per_time])
-        return Targets(records.take(whole), time[whole], per_time)
+        per_time = length // _spacing(since, month_of_times(time), length)
+        _, at, counts = np.unique(time, return_inverse=True, return_counts=True)
+        whole = counts[at] == per_time
+        return Targets(records.take(whole), time[whole], per_time[whole])
     shift = {"start": length, "middle": length // 2, "end": 0}[stamped]
     on_time = (since + shift) % length == 0
-    return Targets(records.take(on_time), (since[on_time] + shift).astype("datetime64[us]"), 1)
+    time = (since[on_time] + shift).astype("datetime64[us]")
+    return Targets(records.take(on_time), time, np.ones(len(time), dtype=np.intp))
+
+
+def _spacing(since: NDArray[np.int64], month: NDArray[np.int32], most: int) -> NDArray[np.int64]:
+    """(n,) shortest time between records of each record's month, `most` at most; a lone record takes that of all."""
+    order = np.argsort(since, kind="stable")
+    gaps, of_month = np.diff(since[order]), month[order]
+    apart = gaps > 0
+    shortest = int(gaps[apart].min(initial=most))
+    months, at = np.unique(month, return_inverse=True)
+    found = np.full(len(months), np.iinfo(np.int64).max)
+    inside = apart & (of_month[1:] == of_month[:-1])
+    np.minimum.at(found, np.searchsorted(months, of_month[1:][inside]), gaps[inside])
+    return np.minimum(np.where(found == np.iinfo(np.int64).max, shortest, found), most)[at]

@@ -1,13 +1,15 @@
 """What the dimensions of a variable in a file are: times, levels or members, latitudes and longitudes."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from views_dagster.errors import SourceError
+from views_dagster.precipitation.file_clocks import SECONDS, dates
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,8 +18,6 @@ _LATITUDE: Final = ("latitude", "lat", "nav_lat", "xlat")
 _LONGITUDE: Final = ("longitude", "lon", "nav_lon", "xlong")
 _TIME: Final = ("time", "valid_time", "forecast_reference_time", "initial_time", "init_time", "t")
 _STEP: Final = ("step", "lead_time", "leadtime", "forecast_period", "prediction_timedelta")
-_SECONDS: Final = {"seconds": 1, "second": 1, "s": 1, "minutes": 60, "hours": 3600, "hour": 3600, "h": 3600,
-                   "days": 86400, "day": 86400}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def axes_of(
         raise SourceError(
             f"{where}: dimension {wide[0]} has length {array.sizes[wide[0]]}; pick one with "
             f"`select: {{{wide[0]}: ...}}`"
+            + (f", or, if that is the dimension called {extra} in the YAML, correct its name" if extra else "")
         )
     if len(times) == 2 and _is_step(array, times[0], names):
         times = (times[1], times[0])
@@ -137,32 +138,27 @@ def record_times(
         if axes.times:
             raise SourceError(f"{where}: no times for dimension {axes.times[0]}; name them with `names: {{time: ...}}`")
         return none, none
-    if not np.issubdtype(array[clock].dtype, np.datetime64):
-        raise SourceError(
-            f"{where}: {clock} is of type {array[clock].dtype}; expected dates of the Gregorian calendar, with units "
-            f"such as 'hours since 1900-01-01'"
-        )
-    time = _spread(array[clock], axes).astype("datetime64[us]")
-    if np.isnat(time).any():
-        raise SourceError(f"{where}: {clock} has {int(np.isnat(time).sum())} missing times")
+    time = _spread(array[clock], axes, partial(dates, where=where))
     if step is None:
         return time, none
     lead = _spread(array[step], axes)
     if not np.issubdtype(lead.dtype, np.timedelta64):
         units = str(array[step].attrs.get("units", ""))
-        if units not in _SECONDS:
-            raise SourceError(f"{where}: {step} has units {units!r}; expected one of {', '.join(_SECONDS)}")
-        lead = np.round(lead * _SECONDS[units] * 1e6).astype("timedelta64[us]")
+        if units not in SECONDS:
+            raise SourceError(f"{where}: {step} has units {units!r}; expected one of {', '.join(SECONDS)}")
+        lead = np.round(lead * SECONDS[units] * 1e6).astype("timedelta64[us]")
     if clock == "valid_time":
         return time, time - lead.astype("timedelta64[us]")
     return time + lead.astype("timedelta64[us]"), time
 
 
-def _spread(coordinate: "xr.DataArray", axes: Axes) -> NDArray[Any]:
+def _spread(
+    coordinate: "xr.DataArray", axes: Axes, read: "Callable[[xr.DataArray], NDArray[Any]]" = lambda held: held.values
+) -> NDArray[Any]:
     """(n,) the coordinate's value for each record."""
     held = tuple(str(name) for name in coordinate.dims)
     shape = tuple(size if name in held else 1 for name, size in zip(axes.times, axes.sizes, strict=True))
-    values = coordinate.transpose(*(name for name in axes.times if name in held)).values
+    values = read(coordinate.transpose(*(name for name in axes.times if name in held)))
     return np.broadcast_to(np.reshape(values, shape), axes.sizes).reshape(-1).copy()
 
 

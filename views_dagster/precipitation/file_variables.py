@@ -55,6 +55,9 @@ class FileVariable(BaseModel):
         description="`{dimension: coordinate}` for further dimensions; for GRIB also the keys "
         f"{', '.join(GRIB_KEYS)}.",
     )
+    group: str | None = Field(
+        default=None, description="The group that holds the variable, in NetCDF or HDF5 files that have groups."
+    )
     names: Mapping[Literal["time", "step", "latitude", "longitude"], str] = Field(
         default_factory=dict, description="The file's names of coordinates that are not found by themselves."
     )

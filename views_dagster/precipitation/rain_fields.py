@@ -7,7 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from views_dagster.calendar import to_key
 from views_dagster.errors import SourceError
+from views_dagster.precipitation.boxes import month_of_times
 from views_dagster.precipitation.column_times import Records
 from views_dagster.precipitation.rain_times import Intervals
 from views_dagster.precipitation.units import RAIN
@@ -16,6 +18,8 @@ from views_dagster.precipitation.weather_files import BLOCK_BYTES, WeatherField
 Floats = NDArray[np.float32]
 
 _FEWEST_ROWS: Final = 16
+_FEWEST_CHANGES: Final = 2
+"""Changes of day of a month that say whether a count begins anew: at one alone all rain may have grown by chance."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class RainFields:
         rows, columns: part of the grid to read.
         limits: what rain may be.
         negatives: how many negative values were set to zero so far.
+        counted, fell: (n,) whether rain had been counted before the day of the interval began, and was less in it.
     """
 
     files: Sequence[WeatherField]
@@ -65,12 +70,18 @@ class RainFields:
     columns: slice
     limits: RainLimits
     negatives: int = field(default=0)
+    counted: NDArray[np.bool_] = field(init=False)
+    fell: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counted, self.fell = np.zeros((2, len(self.intervals.valid_time)), dtype=bool)
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of at most about `BLOCK_BYTES`, along the chunks in which the files store them, in order of time.
 
         Raises:
-            SourceError: a value below or above the limits, units that are no rain, or a file that cannot be read.
+            SourceError: a value below or above the limits, units that are no rain, a file that cannot be read, or a
+                count since the start of the day that in a month never begins anew.
         """
         first = self.files[0]
         members = 1 if first.axes.extra is None else first.array.sizes[first.axes.extra]
@@ -91,13 +102,20 @@ class RainFields:
             which = np.arange(start, min(start + at_once, len(self.intervals.valid_time)))
             for row in range(0, rows, tall):
                 yield self._block(which, row, min(row + tall, rows))
+        self._require_resets()
 
     def _block(self, which: NDArray[np.intp], row: int, stop: int) -> Block:
         plus, minus = self.intervals.plus[which], self.intervals.minus[which]
-        needed = np.unique(np.concatenate([plus.reshape(-1), minus[minus >= 0]]))
+        before = self.intervals.day_before[which]
+        needed = np.unique(np.concatenate([plus.reshape(-1), minus[minus >= 0], before[before >= 0]]))
         rows = slice(self.rows.start + row, self.rows.start + stop)
         values = self._values(needed, rows)
         place = np.searchsorted(needed, plus)
+        for at in np.flatnonzero(before >= 0):
+            fall = values[np.searchsorted(needed, before[at])] - values[place[at, 0]]
+            known = ~np.isnan(fall) & (values[np.searchsorted(needed, before[at])] > self.limits.tolerance)
+            self.counted[which[at]] |= known.any()
+            self.fell[which[at]] |= (known & (fall > self.limits.tolerance)).any()
         if place.shape[1] > 1:
             fields = values[place[:, 0]]
             for column in place.T[1:]:
@@ -157,6 +175,19 @@ class RainFields:
             self.negatives += int(np.count_nonzero(negative))
             fields[negative] = 0
         return Block(block.which, block.row, fields, gaps)
+
+    def _require_resets(self) -> None:
+        """SourceError for a month in which the count of the day before goes on at every change of day."""
+        month = month_of_times(self.intervals.valid_time)
+        for month_id in np.unique(month[self.counted]):
+            changes = (month == month_id) & self.counted
+            if changes.sum() >= _FEWEST_CHANGES and not self.fell[changes].any():
+                source = self.files[self.records.file[self.intervals.plus[np.flatnonzero(changes)[0], 0]]]
+                raise SourceError(
+                    f"{source.path}: variable {source.array.name}: accumulated rain does not begin anew at 00 UTC, as "
+                    f"`since: day` says: at none of {changes.sum()} changes of day in {to_key(int(month_id))} is it "
+                    "anywhere less than the day before; if it counts from the start of a forecast, say `since: run`"
+                )
 
     def _at(self, block: Block, value: np.float32) -> str:
         """Where and when in the files a value of the block is."""

@@ -16,7 +16,7 @@ from views_dagster.precipitation.box_sums import BoxRain, BoxSums, Coarsener, ra
 from views_dagster.precipitation.boxes import month_of_times
 from views_dagster.precipitation.coarsening import coarsener
 from views_dagster.precipitation.column_arrays import as_lists
-from views_dagster.precipitation.column_times import Stamped, records_of
+from views_dagster.precipitation.column_times import Stamped, records_of, require_stamped
 from views_dagster.precipitation.file_reader import Hours, WeatherFileReader, read_ahead
 from views_dagster.precipitation.file_variables import FileVariable
 from views_dagster.precipitation.rain_fields import RainFields, RainLimits
@@ -116,6 +116,7 @@ class _Rain(WeatherFileReader, ABC):
         """SourceError where a file is not of the kind that the reader is for."""
 
     def _fields(self, files: Sequence[WeatherField], made: Coarsener, first: int, last: int) -> RainFields:
+        require_stamped(files, self.stamped, self.interval)
         records = records_of(files)
         where = f"{files[0].path}: variable {files[0].array.name}"
         intervals = (

@@ -26,6 +26,8 @@ class Intervals:
         minus: (n,) positions of the record to take off, -1 where there is none.
         incomplete: valid times of those that had to be left out, since a record that they need is absent.
         older: valid times of those that were passed over, since a newer run has them.
+        day_before: (n,) positions of the last record of an earlier day, for the first interval of a day whose count
+            must have begun anew; -1 for all others.
     """
 
     valid_time: NDArray[np.datetime64]
@@ -33,6 +35,7 @@ class Intervals:
     minus: NDArray[np.intp]
     incomplete: NDArray[np.datetime64]
     older: NDArray[np.datetime64]
+    day_before: NDArray[np.intp]
 
     def within(self, first: int, last: int) -> "Intervals":
         """Those of months `first..last`."""
@@ -43,6 +46,7 @@ class Intervals:
             self.minus[rows],
             self.incomplete[in_months(self.incomplete, first, last)],
             self.older[in_months(self.older, first, last)],
+            self.day_before[rows],
         )
 
 
@@ -81,10 +85,13 @@ def differences(records: Records, *, hours: float, since: Since, where: str) -> 
     keep = np.flatnonzero(at_end & (known | first))
     minus = np.where(known, before, _NONE)[keep]
     incomplete = records.valid_time[at_end & ~known & ~first]
+    day_before = np.where(first & (since == "day"), np.searchsorted(run, run) - 1, _NONE)[keep]
     # Records come sorted by valid time and run: the last of equal times is of the newest run.
     valid = records.valid_time[keep]
     newest = np.append(valid[1:] != valid[:-1], True) if len(valid) else np.zeros(0, bool)
-    return Intervals(valid[newest], keep[newest][:, None], minus[newest], incomplete, valid[~newest])
+    return Intervals(
+        valid[newest], keep[newest][:, None], minus[newest], incomplete, valid[~newest], day_before[newest]
+    )
 
 
 def means(records: Records, *, hours: float, window: float, stamped: Stamped, where: str) -> Intervals:
@@ -104,11 +111,12 @@ def means(records: Records, *, hours: float, window: float, stamped: Stamped, wh
     ends = records.valid_time + {"start": step, "middle": step // 2, "end": step * 0}[stamped]
     count = round(window / hours)
     if count == 1:
-        rows = np.arange(len(ends))
-        return Intervals(ends, rows[:, None], np.full(len(rows), _NONE), ends[:0], ends[:0])
+        rows, none = np.arange(len(ends)), np.full(len(ends), _NONE)
+        return Intervals(ends, rows[:, None], none, ends[:0], ends[:0], none)
     number = -(-(ends.astype(np.int64)) // int(long.astype(np.int64)))
     windows, starts, sizes = np.unique(number, return_index=True, return_counts=True)
     whole = sizes == count
     plus = starts[whole][:, None] + np.arange(count)
     valid = (windows * int(long.astype(np.int64))).astype("datetime64[us]")
-    return Intervals(valid[whole], plus, np.full(len(plus), _NONE), valid[~whole], valid[:0])
+    none = np.full(len(plus), _NONE)
+    return Intervals(valid[whole], plus, none, valid[~whole], valid[:0], none)

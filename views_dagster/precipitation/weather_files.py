@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.boxes import wrapped
+from views_dagster.precipitation.file_clocks import bounds_of
 from views_dagster.precipitation.file_coordinates import Axes, axes_of, record_times, with_coordinates
 from views_dagster.precipitation.file_variables import GRIB_KEYS, FileVariable, MovedFiles, paths
+from views_dagster.precipitation.netcdf_files import held_groups, require_whole
 from views_dagster.precipitation.units import Conversion, conversion
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class WeatherField:
         latitude, longitude: (y,) and (x,), or both (y, x), degrees, moved if the YAML moves them.
         valid_time: (n,) datetime64[us] of the file's n records (n is 1 and the time NaT for a field without time).
         run: (n,) datetime64[us] when the forecast that a record is of started; NaT where the file knows none.
+        covers: (n,) start and end of the interval that each record is of, or None where the file does not say.
         extra: (k,) coordinate of the extra dimension (levels or members), or None.
         extra_units: units attribute of that coordinate, or None.
         units: what the values are in.
@@ -55,6 +58,7 @@ class WeatherField:
     longitude: NDArray[np.float64]
     valid_time: NDArray[np.datetime64]
     run: NDArray[np.datetime64]
+    covers: tuple[NDArray[np.datetime64], NDArray[np.datetime64]] | None
     extra: NDArray[Any] | None
     extra_units: str | None
     units: str
@@ -87,7 +91,12 @@ class WeatherField:
         order = (*self.axes.times, *((self.axes.extra,) if self.axes.extra else ()), self.axes.y, self.axes.x)
         parts = []
         for piece in self.axes.pieces(records):
-            part = np.asarray(cut.isel(piece).transpose(*order).values, dtype=np.float32)
+            try:
+                part = np.asarray(cut.isel(piece).transpose(*order).values, dtype=np.float32)
+            except (OSError, RuntimeError, EOFError) as error:
+                raise SourceError(
+                    f"{self.path}: variable {self.array.name} cannot be read: {error}; fetch the file again"
+                ) from error
             count = int(np.prod(part.shape[: len(self.axes.times)], dtype=int))
             parts.append(part.reshape(count, -1, *part.shape[-2:]))
         values = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -176,7 +185,9 @@ def _open(
     dataset = stack.enter_context(_dataset(path, variable, index))
     if variable.variable not in dataset.variables:
         held = ", ".join(str(name) for name in dataset.data_vars) or _held_by_grib(path)
-        raise SourceError(f"{path} has no variable {variable.variable}; it has {held or 'none'}")
+        groups = held_groups(path)
+        inside = f" and the groups {', '.join(groups)}, one of which `group:` may name" if groups else ""
+        raise SourceError(f"{path} has no variable {variable.variable}; it has {held or 'none'}{inside}")
     names = {str(name): told for name, told in variable.names.items()}
     array = with_coordinates(dataset, names)[variable.variable]
     if extra in array.coords and extra not in array.dims:
@@ -200,6 +211,7 @@ def _open(
         longitude=longitude + moved.longitude,
         valid_time=valid_time,
         run=run,
+        covers=bounds_of(dataset, axes.times[0]) if len(axes.times) == 1 and axes.times[0] in dataset.coords else None,
         extra=None if coordinate is None else np.asarray(coordinate.values),
         extra_units=None if coordinate is None else coordinate.attrs.get("units"),
         units=str(units),
@@ -211,6 +223,8 @@ def _dataset(path: str, variable: FileVariable, index: Path) -> "xr.Dataset":
     import xarray as xr
 
     kind = _format(path)
+    if kind == "netcdf4":
+        require_whole(path)
     try:
         if kind == "grib":
             keys = {name: value for name, value in variable.select.items() if name in GRIB_KEYS}
@@ -229,7 +243,7 @@ def _dataset(path: str, variable: FileVariable, index: Path) -> "xr.Dataset":
             return xr.open_dataset(
                 path, engine=kind, decode_timedelta=False, cache=False, consolidated=_is_consolidated(path)
             )
-        return xr.open_dataset(path, engine=kind, decode_timedelta=False, cache=False)
+        return xr.open_dataset(path, engine=kind, decode_timedelta=False, cache=False, group=variable.group)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise SourceError(f"{path} cannot be read as {kind}: {error}") from error
 

@@ -55,10 +55,16 @@ class SweepSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trials: int = Field(default=40, ge=1, description="how many settings to try; raising it goes on where it stopped")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="of the proposals; no model's training depends on it")
-    workers: int = Field(default=1, ge=1, description="steps that share the trials; each is a pod where steps are pods")
-    parallel: int = Field(default=1, ge=1, description="trials at once in each worker, each in a process of its own")
+    trials: int = Field(
+        default=40, ge=1, le=100_000, description="how many settings to try; raising it goes on where it stopped"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the proposals; no model's training depends on it")
+    workers: int = Field(
+        default=1, ge=1, le=1000, description="steps that share the trials; each is a pod where steps are pods"
+    )
+    parallel: int = Field(
+        default=1, ge=1, le=1000, description="trials at once in each worker, each in a process of its own"
+    )
     pruner: Pruning = Field(default=MedianPruning(), description="when to stop a trial early; `kind` picks the rule")
     timeout_hours: float | None = Field(
         default=None, gt=0, description="begin no trial after so long; the next run goes on"

@@ -113,8 +113,9 @@ def spilt(rows: pl.DataFrame) -> pl.DataFrame:
         (DemoColumns, stuck, "input_repeated_times"),
         (DemoColumns, few, "input_missing_boxes"),
         (DemoRain, spilt, "input_rain_consistency"),
+        (DemoRain, lambda rows: without_rain(rows, MONTH_ID), "input_rain_missing"),
     ],
-    ids=["temperature doubled", "a stuck feed", "few boxes", "rain that contradicts itself"],
+    ids=["temperature doubled", "a stuck feed", "few boxes", "rain that contradicts itself", "no rain known"],
 )
 def test_a_poisoned_month_stops_before_the_models(
     sky_home: Home,
@@ -136,10 +137,11 @@ def test_a_poisoned_month_stops_before_the_models(
     assert not again.success, "a later run must not build on the month either"
 
 
-def test_a_month_whose_rain_is_not_known_yet_is_no_error(
+def test_a_month_whose_rain_is_not_known_yet_is_no_error_where_the_set_says_so(
     sky_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, read = sky_home.copy(tmp_path), DemoRain.read
+    patient = {**SKY, SET: {**SKY[SET], "drift": {"rain_missing_error": 1.0}}}
+    home, read = sky_home.copy(tmp_path, project=write_catalogue(tmp_path, patient)), DemoRain.read
     monkeypatch.setattr(
         DemoRain,
         "read",

@@ -140,6 +140,21 @@ def test_tables_that_cannot_be_right(tmp_path: Path, cells: list[str], problem: 
         PrioGrid(cells=_file(tmp_path / "c.csv", *cells), domain="africa_me").read(JANUARY, JANUARY)
 
 
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ("7,10,1000,3,600,120", "column land_frac is 7 in cell 151986, and beyond 0 to 1 in 1 cells"),
+        ("1,100.1,1000,3,600,120", r"column agri_gc is 100\.1 in cell 151986, and beyond 0 to 100 in 1 cells"),
+        ("1,10,-9999,3,600,120", "column city_pop is -9999 in cell 151986, and beyond 0 to inf in 1 cells"),
+    ],
+)
+def test_values_that_cells_cannot_have(tmp_path: Path, values: str, problem: str) -> None:
+    path = _file(tmp_path / "cells.csv", "151987,626,true,true")
+    path.write_text(f"{path.read_text()}151986,625,true,true,{values}\n")
+    with pytest.raises(SourceError, match=problem):
+        PrioGrid(cells=path).read(JANUARY, JANUARY)
+
+
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     path = _file(tmp_path / "c.csv", "4,2,1,1", header=HEADER.replace("agri_gc", "crops").replace("gwno", "state"))
     with pytest.raises(SourceError, match=r"c\.csv has no column gwno, agri_gc; it has gid, state"):

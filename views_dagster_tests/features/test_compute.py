@@ -88,7 +88,7 @@ def test_rows_outside_a_units_lifetime_are_counted() -> None:
     extra = values_table({(2, 201): 4, (2, 202): 5, (3, 203): 6, (2, 199): 99})
     frame, report = run(queryset_of(a=["replace_na(0)"]), UNITS, pl.concat([VALUES, extra]), 202, 206, events=True)
     assert (report.outside["s"].rows, report.outside["s"].sums) == (2, {"x": 11})
-    assert report.outside["s"].unknown_units == ()
+    assert report.outside["s"].unknown_units == {}
     assert frame["a"].sum() == VALUES.filter(pl.col("month_id") >= 202)["x"].sum()
 
 
@@ -97,7 +97,9 @@ def test_events_of_an_unknown_unit_are_an_error_and_a_panels_are_counted() -> No
     with pytest.raises(QuerysetError, match=r"s has rows of unknown units 77, 88 in 1996-11..1996-12"):
         run(queryset_of(a=[]), UNITS, values, 206, 206, events=True)
     _, report = run(queryset_of(a=[]), UNITS, values, 203, 206)
-    assert report.outside["s"].unknown_units == (77, 88)
+    assert report.outside["s"].unknown_units == {77: 1, 88: 1}
+    _, later = run(queryset_of(a=[]), UNITS, values, 204, 206)
+    assert later.outside["s"].unknown_units == {88: 1}
     with pytest.raises(QuerysetError, match="unknown units 1001, 1002, 1003"):
         run(queryset_of(a=[]), UNITS, VALUES.with_columns(pl.col("unit_id") + 1000), 200, 206)
 

@@ -123,6 +123,16 @@ def test_reversed_levels_and_latitudes_give_the_same_rows(folder: Path) -> None:
     assert read(folder).frame.equals(expected)
 
 
+@pytest.mark.parametrize("more", [PRESSURES[::-1], (700.0, *PRESSURES), (850.0, 500.0, 1000.0)])
+def test_each_file_may_have_its_own_order_of_levels(folder: Path, more: tuple[float, ...]) -> None:
+    expected = read(folder, JANUARY, FEBRUARY).frame
+    write_profiles(folder / "air.2001.nc", profiles(six_hourly("2001-01-01", "2001-01-20")))
+    write_profiles(folder / "air.2001b.nc", profiles(six_hourly("2001-01-21", "2001-03-01"), more))
+    files = {"temperature": {"files": str(folder / "air.*.nc"), "variable": "air"}}
+    level = {"dimension": "level", "unit": "hPa", "values": PRESSURES}
+    assert read(folder, JANUARY, FEBRUARY, profiles=files, level=level).frame.equals(expected)
+
+
 def test_levels_in_pascal_are_the_same_levels(folder: Path) -> None:
     data = profiles(six_hourly("2001-01-01", "2001-03-01"))
     data = data.assign_coords(level=("level", data.level.values * 100, {"units": "Pa"}))
@@ -213,6 +223,21 @@ def test_a_mean_of_fewer_values_than_others_is_left_out(folder: Path) -> None:
     rows = read(folder, time_step="24h", average=True)
     assert rows.repairs["times_missing"] == 1
     assert rows.frame.filter(pl.col("valid_time") == pl.datetime(2001, 1, 11)).is_empty()
+
+
+def test_a_later_month_with_other_times_changes_no_mean_of_an_earlier_one(folder: Path) -> None:
+    daily: dict[str, Any] = {"time_step": "1d", "average": True, "stamped": "start", "surface": {}}
+    expected = read(folder, **daily).frame
+    three_hourly = np.arange("2001-02-01", "2001-03-01", np.timedelta64(3, "h"), dtype="datetime64[ns]")
+    january = six_hourly("2001-01-01", "2001-01-31")
+    data = profiles(np.concatenate([january[january < three_hourly[0]], three_hourly]))
+    write_profiles(folder / "air.2001.nc", data)
+    assert read(folder, **daily).frame.equals(expected)
+    both = read(folder, JANUARY, FEBRUARY, **daily).frame
+    assert both.filter(pl.col("month_id") == JANUARY).equals(expected)
+    # The mean of 00, 03, ..., 21 UTC lies 10.5 hours after midnight, and an hour is a thousandth of a kelvin.
+    first = both.filter(pl.col("month_id") == FEBRUARY)["temperature"].list.first()[0]
+    assert first == pytest.approx(temperature(three_hourly[:1], 1000, 47.5, 355)[0] + 0.0105, abs=1e-3)
 
 
 def test_daily_means_stamped_with_their_start_belong_to_the_day_that_ends(folder: Path) -> None:

@@ -161,6 +161,36 @@ def test_accumulations_since_midnight(tmp_path: Path) -> None:
     assert rows.frame["rain_mean"].to_numpy() == pytest.approx(expected["rain_mean"].to_numpy(), abs=1e-3)
 
 
+@pytest.mark.parametrize("times", [96, 5])
+def test_a_count_that_goes_on_over_midnight_is_not_since_midnight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(rain_fields, "BLOCK_BYTES", times * 4 * 8 * 4)
+    rain = hours(96)
+    says = (
+        r"rain\.nc: variable rain: accumulated rain does not begin anew at 00 UTC.*at none of 3 changes of day in 2001"
+    )
+    with pytest.raises(SourceError, match=says):
+        read_hourly(tmp_path, hourly(rain.cumsum(axis=0)), accumulated=True, since="day")
+    # Also where files begin within a day, and after days without rain.
+    rain[:24] = 0
+    data = hourly(rain.cumsum(axis=0)).isel(time=slice(15, None))
+    with pytest.raises(SourceError, match="at none of 2 changes of day in 2001-01"):
+        read_hourly(tmp_path, data, accumulated=True, since="day")
+    assert read_hourly(tmp_path, hourly(np.zeros((96, 4, 8))), accumulated=True, since="day").frame.height == 96 * 2
+
+
+def test_a_count_that_begins_anew_may_grow_over_midnight(tmp_path: Path) -> None:
+    rain = np.zeros((72, 4, 8), np.float32)
+    # It begins to rain before the first midnight, more each hour; on the next day it is dry from 06 UTC on.
+    rain[22:30] = np.arange(1, 9)[:, None, None]
+    total = rain.reshape(3, 24, 4, 8).cumsum(axis=1).reshape(72, 4, 8)
+    frame = read_hourly(tmp_path, hourly(total), accumulated=True, since="day").frame
+    assert frame["rain_mean"].max() == 8
+    first = read_hourly(tmp_path, hourly(total[:36]), accumulated=True, since="day").frame
+    assert first.equals(frame.head(first.height))
+
+
 def test_means_over_windows(tmp_path: Path) -> None:
     rain = hours(27)
     rows = read_hourly(tmp_path, hourly(rain), window="6h")
@@ -211,6 +241,58 @@ def test_a_time_that_comes_twice_or_too_soon(tmp_path: Path) -> None:
         read_hourly(tmp_path, xr.concat([data, data], "time"))
     with pytest.raises(SourceError, match="values come every 1 hours, and `interval` says that each covers 3"):
         read_hourly(tmp_path, data, interval="3h")
+
+
+def test_bounds_that_say_another_instant_are_an_error(tmp_path: Path) -> None:
+    data = hourly(hours(48), start="2001-01-01T00")
+    time = data["time"].values
+    data["bounds"] = (("time", "side"), np.stack([time, time + np.timedelta64(1, "h")], axis=1))
+    data["time"].attrs["bounds"] = "bounds"
+    data["time"].encoding["units"] = "hours since 1990-01-01"
+    with pytest.raises(
+        SourceError, match=r"a time is the start of the 1 hours that its value covers.*`stamped: start`"
+    ):
+        read_hourly(tmp_path, data)
+    first = read_hourly(tmp_path, stamped="start").frame["valid_time"].min()
+    assert first == datetime(2001, 1, 1, 1)
+    # Bounds of other intervals, such as those of the time since a forecast began, say nothing about the hour.
+    data["bounds"] = data["bounds"].copy(data=np.stack([time - np.timedelta64(5, "h"), time], axis=1))
+    assert read_hourly(tmp_path, data, stamped="start").frame["valid_time"].min() == first
+
+
+@pytest.mark.parametrize("records", [False, True])
+def test_a_file_that_ends_early_is_not_a_dry_month(tmp_path: Path, records: bool) -> None:
+    data = hourly(hours(744) + 1)[["time", "lat", "lon", "rain"]]
+    data.to_netcdf(
+        tmp_path / "rain.nc", format="NETCDF3_64BIT", engine="netcdf4", unlimited_dims=["time"] if records else []
+    )
+    assert read_hourly(tmp_path).frame["rain_mean"].min() > 0  # type: ignore[operator]
+    whole = (tmp_path / "rain.nc").read_bytes()
+    (tmp_path / "rain.nc").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(SourceError, match=r"rain.nc ends at \d+ bytes, before what its header says"):
+        read_hourly(tmp_path)
+
+
+def test_damage_inside_a_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "rain.nc"
+    hourly(hours(744)).to_netcdf(path, encoding={"rain": {"chunksizes": (24, 4, 8), "zlib": True}})
+    damaged = bytearray(path.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(SourceError, match=r"rain.nc: variable rain cannot be read: .*; fetch the file again"):
+        read_hourly(tmp_path)
+
+
+def test_a_variable_in_a_group(tmp_path: Path) -> None:
+    data = hourly(hours(744))
+    expected = read_hourly(tmp_path, data).frame
+    (tmp_path / "rain.nc").unlink()
+    data.to_netcdf(tmp_path / "rain.nc", group="Grid")
+    with pytest.raises(SourceError, match="has none and the groups Grid, one of which `group:` may name"):
+        read_hourly(tmp_path)
+    files = {"files": str(tmp_path / "rain.nc"), "variable": "rain", "group": "Grid"}
+    assert read_hourly(tmp_path, rain=files).frame.equals(expected)
 
 
 def test_hours_that_are_missing_are_counted(tmp_path: Path) -> None:

@@ -83,8 +83,6 @@ _RULES: Final = (
         "rain_missing_error",
         shown=("rain_missing",),
     ),
-    # A month whose rain is not known yet can be diagnosed all the same, and not be scored.
-    Rule("rain_missing", "overall", "rain_unknown", warning=0.0),
     Rule("fractions", "overall", "bad_fractions", error=0.0),
     Rule("rain_rates", "overall", "highest_rate", "rain_rate_warning", "rain_rate_error"),
     Rule("rain_rates", "overall", "negative_rate", error=0.0),
@@ -129,7 +127,6 @@ def _overall(month: ColumnSummary, history: Sequence[ColumnSummary], settings: C
         "repeated_rows": float(month.repeated_rows),
         "repeated_times": month.repeated_times / max(len(month.times), 1),
         "rain_missing": month.rain_missing,
-        "rain_unknown": float(month.rows_with_rain == 0) if month.rows else None,
         "bad_fractions": float(month.bad_fractions) if month.rows_with_rain else None,
         "inconsistent_rain": month.inconsistent_rain / month.rows_with_rain if month.rows_with_rain else None,
         "highest_rate": month.rates[1],
@@ -149,8 +146,9 @@ def _overall(month: ColumnSummary, history: Sequence[ColumnSummary], settings: C
             "missing_rows_rise": _rise([_missing_rows(each) for each in (*history, month)]),
         }
     known = [each.rain_missing for each in (*history, month) if each.rows_with_rain]
-    if month.rows_with_rain:
-        figures["rain_missing_rise"] = _rise(known)
+    if month.rows:
+        # Where nothing is known the history does not matter: gaps that are usual do not make it so.
+        figures["rain_missing_rise"] = _rise(known) if month.rows_with_rain else 1.0
     wet = np.array([each.wet_share for each in history if each.rows_with_rain])
     if len(wet) >= settings.min_history_months and month.rows_with_rain:
         low, high = wet.min(keepdims=True), wet.max(keepdims=True)

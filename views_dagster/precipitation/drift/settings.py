@@ -101,7 +101,11 @@ class ColumnDriftSettings(_History):
     rain_missing_warning: Share = Field(
         0.1, description="how much the share of area without rain data may rise above that of any month of history"
     )
-    rain_missing_error: Share = Field(0.5, description="the same rise beyond which the month is wrong")
+    rain_missing_error: Share = Field(
+        0.5,
+        description="the same rise beyond which the month is wrong; 1 where months are diagnosed whose rain is not "
+        "known yet",
+    )
     wet_share_warning: Positive = Field(
         0.3,
         description="Cohen's h between the share of area at or above the lowest edge and its range in history; an "

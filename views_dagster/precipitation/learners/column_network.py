@@ -55,8 +55,8 @@ class ColumnNetwork(Plan, DiagnosisLearner):
     kind: Literal["column_network"] = "column_network"
     depth: int = Field(2, ge=0, le=20, description="residual blocks of two convolutions each")
     width: int = Field(32, ge=1, le=512, description="channels of every convolution")
-    kernel: int = Field(3, ge=1, description="levels that a convolution sees; odd")
-    hidden: int = Field(64, ge=1, description="units in which levels and surface fields are joined")
+    kernel: int = Field(3, ge=1, le=512, description="levels that a convolution sees; odd")
+    hidden: int = Field(64, ge=1, le=8192, description="units in which levels and surface fields are joined")
     rebalance: Rebalance = Field(default=NoRebalance(), description="the mix of bands that it is trained on")
     calibrate: bool = Field(
         False, description="fit a temperature and a bias per band on the validation rows, so that mean fractions match"

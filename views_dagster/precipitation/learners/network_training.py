@@ -61,7 +61,7 @@ class Plan(BaseModel):
     )
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW, on weights and not on biases")
     clip: float = Field(1.0, gt=0, description="largest norm of a batch's gradient")
-    epochs: int = Field(20, ge=1, description="most passes over the training rows")
+    epochs: int = Field(20, ge=1, le=100_000, description="most passes over the training rows")
     patience: int = Field(5, ge=1, description="epochs without a better validation score after which training stops")
     device: Device = Field("auto", description="`auto` takes a GPU where there is one")
 

@@ -22,9 +22,11 @@ _SMALLEST: Final = 1e-9
 class DiagnosisTrees(LightGBMParameters):
     """Parameters of boosted trees, with defaults for columns: many rows, few storms, correlated levels."""
 
-    n_estimators: int = Field(default=400, ge=1, description="most trees of one outcome; validation may stop earlier")
+    n_estimators: int = Field(
+        default=400, ge=1, le=100_000, description="most trees of one outcome; validation may stop earlier"
+    )
     learning_rate: float = Field(default=0.08, gt=0, le=1, description="how much each tree contributes")
-    num_leaves: int = Field(default=15, ge=2, description="most leaves of a tree")
+    num_leaves: int = Field(default=15, ge=2, le=131_072, description="most leaves of a tree")
     min_child_samples: int = Field(default=200, ge=1, description="fewest rows in a leaf")
     reg_lambda: float = Field(default=5.0, ge=0, description="L2 penalty on leaf values")
     colsample_bytree: float = Field(default=0.3, gt=0, le=1, description="share of the columns that a tree may use")

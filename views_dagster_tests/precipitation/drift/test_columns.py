@@ -111,12 +111,21 @@ def hidden(columns: Columns, share: float) -> Columns:
     return replace(columns, **rain)
 
 
-def test_rain_that_is_not_known_yet_is_a_warning_and_a_feed_that_loses_most_of_it_an_error() -> None:
+def test_a_feed_that_loses_most_of_the_rain_or_all_of_it_is_an_error() -> None:
     months = {share: ColumnSummary.of(hidden(TRUTH, share), MONTH) for share in (0.0, 0.9, 1.0)}
     found = {share: failed(check_columns(month, SUMMARIES)) for share, month in months.items()}
     assert found[0.0] == {}
     assert found[0.9]["rain_missing"] == "error"
-    assert found[1.0] == {"rain_missing": "warning"}
+    assert found[1.0] == {"rain_missing": "error"}
+    assert failed(check_columns(months[1.0], [])) == {"rain_missing": "error"}
+    usual = [replace(each, rain_missing=0.7) for each in SUMMARIES]
+    assert failed(check_columns(months[1.0], usual)) == {"rain_missing": "error"}
+
+
+def test_rain_that_is_not_known_yet_may_be_a_warning() -> None:
+    month = ColumnSummary.of(hidden(TRUTH, 1.0), MONTH)
+    settings = ColumnDriftSettings(rain_missing_error=1.0)
+    assert failed(check_columns(month, SUMMARIES, settings)) == {"rain_missing": "warning"}
 
 
 def test_a_month_without_known_rain_does_not_make_gaps_usual() -> None:
