@@ -73,6 +73,7 @@ def test_a_setting_that_is_missing_is_named(missing: str) -> None:
         ({"environment": {"WDI_TOKEN": "abc"}}, "WDI_TOKEN"),
         ({"environment": {"WDI": "postgresql://me:secret@host/db"}}, "/environment/WDI"),
         ({"networkPolicy": {"webserverFrom": [{"namespce": "x"}]}}, "'namespce' not allowed"),
+        ({"notifications": {"mail": {"host": "smtp.example.org"}}}, "/notifications/mail/from"),
         ({"user": 0}, "/user"),
     ],
 )
