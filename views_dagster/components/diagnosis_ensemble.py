@@ -108,7 +108,7 @@ class DiagnosisEnsemble(DiagnosisEntry[DiagnosisEnsembleAttributes]):
             month = calendar.from_key(context.partition_key)
             if month < begins:
                 return pl.DataFrame()
-            held = features.collect()
+            held = features.sort(ROWS).collect()
             columns = to_columns(held, column_set.attributes)
             said = {
                 member: _said_of(upstream[f"forecast_{member}"].collect(), held, member, context.partition_key)
@@ -162,13 +162,13 @@ class DiagnosisEnsemble(DiagnosisEntry[DiagnosisEnsembleAttributes]):
 
 
 def _said_of(forecast: pl.DataFrame, features: pl.DataFrame, member: str, month: str) -> Diagnosis:
-    """What a member says of the rows of the features, in their order.
+    """What a member says of the rows of the features, which are in the order of `ROWS`.
 
     Raises:
         ForecastError: it speaks of other boxes or times.
     """
     forecast = forecast.sort(ROWS)
-    if not forecast.select(ROWS).equals(features.select(ROWS).sort(ROWS)):
+    if not forecast.select(ROWS).equals(features.select(ROWS)):
         raise ForecastError(
             f"forecasts/{member} of {month} is of other boxes or times than its features are now; make it again with:\n"
             f"  dagster asset materialize --select forecasts/{member} --partition {month}"
