@@ -1,6 +1,6 @@
 """Runs as pods: dagster-k8s' run launcher, and words for what happens to the pod of a run itself.
 
-`resources.pods` does the same for the pods of steps. What is said here is read in the logs of the daemon and of the run.
+`resources.pods` does the same for the pods of steps. What is said here is read in the log of the run.
 """
 
 from typing import TYPE_CHECKING, Any, cast
