@@ -75,6 +75,14 @@ def test_dagster_takes_it_together_with_what_that_chart_writes_itself(tmp_path: 
         assert instance.run_monitoring_max_resume_run_attempts == 0
 
 
+def test_the_code_location_may_write_where_dagster_makes_a_database_without_a_dagster_yaml() -> None:
+    home = re.search(r"\bDAGSTER_HOME=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert home
+    (mount,) = [mount for mount in DEPLOYMENT["volumeMounts"] if mount["mountPath"] == home[1]]
+    assert "readOnly" not in mount
+    assert "emptyDir" in next(volume for volume in DEPLOYMENT["volumes"] if volume["name"] == mount["name"])
+
+
 def test_it_makes_no_secret() -> None:
     assert VALUES["generatePostgresqlPasswordSecret"] is False
     assert "postgresqlPassword" not in VALUES["postgresql"]
