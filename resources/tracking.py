@@ -63,11 +63,13 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
 
         The run is found again by its tags: `model`, `month`, `artifact_digest`, the `artifact` of the release's rows.
         Training the same model and month again adds a run; equal artifacts have equal digests.
+
+        Raises:
+            PlatformError: MLflow does not answer, or does not take what it is told.
         """
         import mlflow
 
-        self._start_parent(context)
-        with mlflow.start_run(run_name=f"{model} {month}", nested=True) as run:
+        with self._answering(context), mlflow.start_run(run_name=f"{model} {month}", nested=True) as run:
             mlflow.set_tags({**tags, MODEL: model, MONTH: month, DIGEST: digest, DAGSTER_RUN: context.run_id})
             mlflow.log_params({name: str(value)[:6000] for name, value in parameters.items()})
             mlflow.log_metrics(dict(metrics))
@@ -94,25 +96,45 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
         """Record one finished trial of a sweep as a nested run and return its MLflow run id.
 
         The same trial again, as when a process was killed before it knew that this was done, is the same run.
+
+        Raises:
+            PlatformError: MLflow does not answer, or does not take what it is told.
         """
         import mlflow
 
-        self._start_parent(context)
         tried = {name: str(value)[:6000] for name, value in parameters.items()}
-        runs = mlflow.search_runs(
-            experiment_names=[self.experiment],
-            filter_string=f"tags.{STUDY} = '{study}' and tags.{TRIAL} = '{number}'",
-            output_format="list",
-        )
-        # A study whose database was lost may have tried something else under this number.
-        known = next((run.info.run_id for run in runs if run.data.params.items() <= tried.items()), None)
-        with mlflow.start_run(run_id=known, run_name=f"{study} trial {number}", nested=True) as run:
-            tags = {STUDY: study, TRIAL: str(number), "state": state}
-            mlflow.set_tags({**tags, MODEL: model, MONTH: month, DAGSTER_RUN: context.run_id})
-            mlflow.log_params(tried)
-            if score is not None:
-                mlflow.log_metrics({"score": score})
-            return str(run.info.run_id)
+        with self._answering(context):
+            runs = mlflow.search_runs(
+                experiment_names=[self.experiment],
+                filter_string=f"tags.{STUDY} = '{study}' and tags.{TRIAL} = '{number}'",
+                output_format="list",
+            )
+            # A study whose database was lost may have tried something else under this number.
+            known = next((run.info.run_id for run in runs if run.data.params.items() <= tried.items()), None)
+            with mlflow.start_run(run_id=known, run_name=f"{study} trial {number}", nested=True) as run:
+                tags = {STUDY: study, TRIAL: str(number), "state": state}
+                mlflow.set_tags({**tags, MODEL: model, MONTH: month, DAGSTER_RUN: context.run_id})
+                mlflow.log_params(tried)
+                if score is not None:
+                    mlflow.log_metrics({"score": score})
+                return str(run.info.run_id)
+
+    @contextmanager
+    def _answering(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
+        """Within, the parent run has begun, and what MLflow refuses is told with its remedy."""
+        from mlflow import MlflowException
+
+        try:
+            self._start_parent(context)
+            yield
+        except MlflowException as error:
+            shown = _without_password(self.tracking_uri)
+            said = " ".join(str(error).replace(self.tracking_uri, shown).split())[:500]
+            raise PlatformError(
+                f"MLflow at {shown} did not keep the record of this step, so nothing of the step is stored: {said}\n"
+                "Check MLFLOW_TRACKING_URI, that the server runs and that it lets us in; then run the step again, or "
+                "the run from its failure"
+            ) from None
 
     def _start_parent(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
         if self._parent is not None:
@@ -145,6 +167,12 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
             failed = context.run_id and context.instance and context.instance.all_logs(context.run_id, of_type=failures)
             self._parent.end_run("FAILED" if failed else "FINISHED")
             self._parent = None
+
+
+def _without_password(uri: str) -> str:
+    """The URI without what stands before the host's name."""
+    scheme, found, rest = uri.partition("://")
+    return uri if not found else f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Tracking: one nested run a model and month, found from the release and back."""
 
 import json
+import socket
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from resources.tracking import Tracking
 from views_dagster.calendar import from_key
 from views_dagster.components.artifact_rows import model_files
+from views_dagster.errors import PlatformError
 from views_dagster.storage.digests import digest_frame
 from views_dagster_tests.homes import Home, resources_in
 
@@ -171,3 +174,32 @@ def test_a_trial_that_is_told_of_again_has_one_run(tmp_path: Path) -> None:
     assert sorted(run.data.params["x"] for run in runs) == ["1", "2"], "other settings are another trial"
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert all(run.data.metrics == {"score": 2.0} for run in runs)
+
+
+def test_a_server_that_is_away_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    @dg.op
+    def told(context: dg.OpExecutionContext, tracking: Tracking) -> None:
+        tracking.log_trial(
+            context, study="s", model="m", month=NEWEST, number=1, state="complete", parameters={}, score=1.0
+        )
+
+    @dg.job(resource_defs={"tracking": Tracking(tracking_uri=f"http://someone:planted@127.0.0.1:{port}")})
+    def teller() -> None:
+        told()
+
+    before = mlflow.get_tracking_uri()
+    try:
+        with pytest.raises(PlatformError) as raised:
+            teller.execute_in_process()
+    finally:
+        mlflow.set_tracking_uri(before)
+    said = "".join(traceback.format_exception(raised.value))
+    assert f"MLflow at http://127.0.0.1:{port} did not keep the record of this step" in said
+    assert "Check MLFLOW_TRACKING_URI" in said
+    assert "planted" not in said
