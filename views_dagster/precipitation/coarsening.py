@@ -1,4 +1,4 @@
-"""Conservative coarsening of fine rain to boxes: fractions of a box by intensity band, mean and maximum.
+"""Conservative coarsening of fine fields to boxes: their mean, and of rain fractions by intensity band and maximum.
 
 A `Coarsener` is made once for a fine grid and a lattice of boxes and then given fields, time chunk by time chunk, or
 parts of fields, row chunk by row chunk: its sums add up. On a grid of rectangular latitude-longitude cells each cell
@@ -121,11 +121,12 @@ class _Rectangles(Coarsener):
                     np.multiply(piece, numbers, out=numbers, where=flags)
                     piece = numbers
                 np.matmul(weights, piece, out=sheets[-2, boxes])
-                for box in range(boxes.start, boxes.stop):
+                for box in range(boxes.start, boxes.stop) if self.edges else ():
                     (np.fmax if gaps else np.maximum).reduce(field[spans[box]], axis=0, out=highest[box])
             boxed = (sheets @ self._by_column).reshape(len(sheets), -1)[:, self.box_id]
-            result.above[time], result.rain[time], result.observed[time] = boxed[:-2], boxed[-2], boxed[-1]
-            result.highest[time] = _highest_in(highest, self._spans).reshape(-1)[self.box_id]
+            result.above[time], result.total[time], result.observed[time] = boxed[:-2], boxed[-2], boxed[-1]
+            if self.edges:
+                result.highest[time] = _highest_in(highest, self._spans).reshape(-1)[self.box_id]
         return result
 
 
@@ -186,10 +187,11 @@ class _Pixels(Coarsener):
                     result.observed[time, at] = np.add.reduceat(numbers, taken)
                 else:
                     result.observed[time, at] = result.observed[0, at]
-                highest = (np.fmax if gaps else np.maximum).reduceat(values, taken)
-                result.highest[time, at] = np.fmax(highest, np.float32(-np.inf))
-                result.rain[time, at] = np.add.reduceat(np.nan_to_num(values, copy=False) if gaps else values, taken)
-        for sums in (result.observed, result.above, result.rain):
+                if self.edges:
+                    highest = (np.fmax if gaps else np.maximum).reduceat(values, taken)
+                    result.highest[time, at] = np.fmax(highest, np.float32(-np.inf))
+                result.total[time, at] = np.add.reduceat(np.nan_to_num(values, copy=False) if gaps else values, taken)
+        for sums in (result.observed, result.above, result.total):
             sums *= self._share
         return result
 
@@ -198,7 +200,7 @@ def _nothing(times: int, edges: int, boxes: int) -> BoxSums:
     return BoxSums(
         observed=np.zeros((times, boxes), np.float32),
         above=np.zeros((times, edges, boxes), np.float32),
-        rain=np.zeros((times, boxes), np.float32),
+        total=np.zeros((times, boxes), np.float32),
         highest=np.full((times, boxes), -np.inf, np.float32),
     )
 

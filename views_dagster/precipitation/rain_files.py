@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.bands import EDGES
+from views_dagster.precipitation.box_matching import require_not_coarser
 from views_dagster.precipitation.box_sums import BoxRain, BoxSums, Coarsener, rain_of
 from views_dagster.precipitation.boxes import month_of_times
 from views_dagster.precipitation.coarsening import coarsener
@@ -25,7 +26,6 @@ from views_dagster.precipitation.weather_files import WeatherField, opened, prov
 from views_dagster.sources.base import RawMonths
 
 _KEYS: Final = ("valid_time", "box_id")
-_COARSER: Final = 1.01
 
 
 class _Rain(WeatherFileReader, ABC):
@@ -150,7 +150,7 @@ class _Rain(WeatherFileReader, ABC):
                 "valid_time": pl.Series(np.repeat(times, len(made.box_id))).cast(pl.Datetime("us")),
                 "box_id": pl.Series(np.tile(made.box_id, len(times))),
             }
-            members = len(sums.rain) // len(times)
+            members = len(sums.total) // len(times)
             yield pl.DataFrame(keys | rows(rain_of(sums, self.max_missing), members))
 
 
@@ -191,16 +191,7 @@ class RainFiles(_Rain):
         return [(self.rain, None)]
 
     def _check_file(self, field: WeatherField) -> None:
-        if field.latitude.ndim > 1:
-            return
-        for what, cells, box in zip(
-            ("latitude", "longitude"), (field.latitude, field.longitude), self.grid.steps, strict=True
-        ):
-            if (cell := float(np.median(np.abs(np.diff(cells))))) > box * _COARSER:
-                raise SourceError(
-                    f"{field.path}: cells of {cell:g} degrees of {what} are larger than the boxes, {box:g}; there is "
-                    "nothing to take fractions of: use larger boxes, or finer rain"
-                )
+        require_not_coarser(self.grid, field, "there is nothing to take fractions of: use larger boxes, or finer rain")
 
 
 class MemberFiles(_Rain):

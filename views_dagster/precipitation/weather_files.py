@@ -104,11 +104,12 @@ class WeatherField:
             values = np.where(values == np.float32(self.missing_value), np.float32(np.nan), values)
         return values
 
-    def chunk(self) -> tuple[int, int]:
-        """Records and rows that are stored together."""
+    def chunk(self) -> tuple[int, int, int]:
+        """Records, levels or members, and rows that are stored together."""
         stored = self.array.encoding.get("preferred_chunks") or {}
         time = self.axes.times[-1] if self.axes.times else None
-        return int(stored.get(time, 1)) if time else 1, int(stored.get(self.axes.y, 1))
+        records, extra, rows = (int(stored.get(name, 1)) for name in (time, self.axes.extra, self.axes.y))
+        return records, extra, rows
 
 
 @contextmanager
