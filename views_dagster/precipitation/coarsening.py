@@ -186,11 +186,12 @@ class _Pixels(Coarsener):
         pixels, places = self._pixel[here] - begin, self._place[here]
         boxes, starts = np.unique(places, return_index=True)
         result = _nothing(times, len(self.edges), len(self.box_id))
-        number = np.empty(len(pixels), np.float32)
+        number, picked = np.empty((2, len(pixels)), np.float32)
         for time, field in enumerate(fields.reshape(times, rows * columns)):
             for part, span in _runs(starts, len(pixels)):
                 at, taken = boxes[part], starts[part] - span.start
-                values = field[pixels[span]]
+                # All positions are in the field: `clip` only keeps numpy from checking each.
+                values = np.take(field, pixels[span], out=picked[span], mode="clip")
                 numbers = number[span]
                 top = np.inf
                 if self.edges:
@@ -207,7 +208,9 @@ class _Pixels(Coarsener):
                 else:
                     result.observed[time, at] = result.observed[0, at]
                 if top != 0:
-                    result.total[time, at] = np.add.reduceat(np.nan_to_num(values, copy=False) if gaps else values, taken)
+                    result.total[time, at] = np.add.reduceat(
+                        np.nan_to_num(values, copy=False) if gaps else values, taken
+                    )
         for sums in (result.observed, result.above, result.total):
             sums *= self._share
         return result

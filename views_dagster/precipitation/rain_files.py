@@ -77,7 +77,7 @@ class _Rain(WeatherFileReader, ABC):
     def _read(
         self, first: int, last: int, dimension: str | None, edges: tuple[float, ...], rows: "_Rows"
     ) -> tuple[pl.DataFrame, dict[str, int], dict[str, str]]:
-        """Rows of all domains, what was repaired, and where they came from."""
+        """Rows of all domains by time and box, what was repaired, and where they came from."""
         frames: list[pl.DataFrame] = []
         repairs = {"times_missing": 0, "intervals_incomplete": 0, "values_of_older_runs": 0, "negatives_set_to_0": 0}
         read_from: list[WeatherField] = []
@@ -185,7 +185,7 @@ class RainFiles(_Rain):
                 has no time.
         """
         frame, repairs, read_from = self._read(first, last, None, self.edges, _fraction_rows)
-        return RawMonths(frame=frame.sort(*_KEYS), repairs=repairs, provenance=read_from)
+        return RawMonths(frame=frame, repairs=repairs, provenance=read_from)
 
     def _variables(self) -> Sequence[tuple[FileVariable, str | None]]:
         return [(self.rain, None)]
@@ -213,7 +213,7 @@ class MemberFiles(_Rain):
             SourceError: as in `RainFiles.read`, or the files have another number of members.
         """
         frame, repairs, read_from = self._read(first, last, self.dimension, (), _member_rows)
-        return RawMonths(frame=frame.drop("missing").sort(*_KEYS), repairs=repairs, provenance=read_from)
+        return RawMonths(frame=frame.drop("missing"), repairs=repairs, provenance=read_from)
 
     def _variables(self) -> Sequence[tuple[FileVariable, str | None]]:
         return [(self.rain, self.dimension)]
