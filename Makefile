@@ -39,7 +39,7 @@ release: month .venv/installed  ## Train, forecast and release MONTH; its histor
 	  --select 'group:trained_artifacts or group:forecasts or group:ensembles' --partition $(MONTH)
 
 test: .venv/installed  ## Run the tests.
-	@$(LOCAL) && python -m pytest -n 2 --dist loadfile
+	@$(LOCAL) && python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed  ## Lint, format and types.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

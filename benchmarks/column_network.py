@@ -84,7 +84,7 @@ def main() -> None:
     seen = options.rows * options.epochs
     print(f"{len(cores)} cores, load {load:.1f}: trained in {seconds:.0f} s, {processor:.0f} s of processor")
     if options.device == "cuda":
-        print(f"on {torch.cuda.get_device_name()}, peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB there")
+        print(f"on {torch.cuda.get_device_name()}, of its memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     print(f"microseconds a column: {processor / seen * 1e6:.0f} of processor an epoch, {predicting:.0f} to predict it")
     print(f"about {idle:.0f} s if idle; at 735,000 columns and 10 epochs {idle / seen * ROWS * EPOCHS:.0f} s")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB, bytes {digest}")

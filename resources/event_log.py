@@ -5,6 +5,7 @@ SQLite storage opens a database for each statement and commits each event severa
 data, the slow part; its PostgreSQL storage already writes batches from a pool of connections as this one does.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import serialize_value
-from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy import Connection, Engine, Insert, create_engine, func, literal, select
 from sqlalchemy.event import listen
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
@@ -136,36 +137,31 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                 )
             for position in newest.values():
                 self._store_asset_event(connection, events[position], event_ids[position])
-            checks = [
-                row
-                for event, event_id in zip(events, event_ids, strict=True)
-                if event.dagster_event_type == OF_CHECKS
-                for row in self._planned_checks(event, event_id)
-            ]
-            if checks:
-                connection.execute(AssetCheckExecutionsTable.insert(), checks)
+            for event, event_id in zip(events, event_ids, strict=True):
+                if event.dagster_event_type == OF_CHECKS:
+                    connection.execute(_planned_check(event, event_id))
 
-    def _planned_checks(self, event: EventLogEntry, event_id: int) -> list[dict[str, Any]]:
-        """Rows of a planned check, one for each of its months."""
-        planned = cast("AssetCheckEvaluationPlanned", event.get_dagster_event().event_specific_data)
-        subset = planned.partitions_subset
-        months = list(subset.get_partition_keys()) if subset else [None]
-        # The text names all months of the event: with each month of a range it would be the square of the range, a
-        # quarter of a gigabyte for 400 months. Dagster reads a planned check without its event.
-        text = serialize_value(event) if len(months) == 1 else None
-        return [
-            {
-                "asset_key": planned.asset_key.to_string(),
-                "check_name": planned.check_name,
-                "partition": month,
-                "run_id": event.run_id,
-                "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
-                "evaluation_event": text,
-                "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None),
-                "evaluation_event_storage_id": event_id,
-            }
-            for month in months
-        ]
+
+def _planned_check(event: EventLogEntry, event_id: int) -> Insert:
+    """Adds a planned check, one row for each of its months, which SQLite counts out itself."""
+    planned = cast("AssetCheckEvaluationPlanned", event.get_dagster_event().event_specific_data)
+    subset = planned.partitions_subset
+    months = list(subset.get_partition_keys()) if subset else [None]
+    # The text names all months of the event: with each month of a range it would be the square of the range, a
+    # quarter of a gigabyte for 400 months. Dagster reads a planned check without its event.
+    text = serialize_value(event) if len(months) == 1 else None
+    month = func.json_each(json.dumps(months)).table_valued("value").c.value
+    row = {
+        "asset_key": literal(planned.asset_key.to_string()),
+        "check_name": literal(planned.check_name),
+        "partition": month,
+        "run_id": literal(event.run_id),
+        "execution_status": literal(AssetCheckExecutionRecordStatus.PLANNED.value),
+        "evaluation_event": literal(text),
+        "evaluation_event_timestamp": literal(datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None)),
+        "evaluation_event_storage_id": literal(event_id),
+    }
+    return AssetCheckExecutionsTable.insert().from_select(list(row), select(*row.values()))
 
 
 def _settle(connection: "DBAPIConnection", record: object) -> None:

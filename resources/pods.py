@@ -24,6 +24,7 @@ from dagster_k8s.job import get_job_name_from_run_id
 from kubernetes.client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
+from resources.pod_troubles import OF_STEP, explanation, refusal, waiting
 from views_dagster.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ LOST_POD_RETRIES: Final = 2
 """How often a step without retries of its own starts again after its pod was lost."""
 LOST_POD_DELAY: Final = 10
 LAST_LINES: Final = 15
-KILLED: Final = 137
 _JOB_NAME: Final = "Kubernetes Job name"
 """Metadata of the event that tells of a step's pod."""
 _STEP_EVENTS: Final = (
@@ -91,7 +91,7 @@ class PodHandler(StepHandler):
                 self._tell_if_waiting(step_handler_context, step, job, pods)
                 return found
             status = self._pods._api_client.get_job_status(job, namespace)
-            reason, again = explanation(pods, [] if status is None else status.conditions or [])
+            reason, again = explanation(pods, [] if status is None else status.conditions or [], OF_STEP)
             if pods and reason is None:
                 reason = self._last_words(pods[-1].metadata.name, namespace)
         except (ApiException, DagsterK8sUnrecoverableAPIError, HTTPError) as error:
@@ -146,7 +146,7 @@ class PodHandler(StepHandler):
 
     def _tell_if_waiting(self, context: StepHandlerContext, step: str, job: str, pods: Sequence[Any]) -> None:
         """Write into the run's log what a pod waits for, once for each reason."""
-        said = waiting(pods)
+        said = waiting(pods, OF_STEP)
         if said and self._told.get(job) != said:
             self._told[job] = said
             DagsterEvent.engine_event(
@@ -219,74 +219,3 @@ pod_executor: Final = dg.ExecutorDefinition(
 def _step_of(context: StepHandlerContext) -> str:
     (step,) = cast(Sequence[str], context.execute_step_args.step_keys_to_execute)
     return step
-
-
-def explanation(pods: Sequence[Any], conditions: Sequence[Any]) -> tuple[str | None, bool]:
-    """Why the pods of a failed Job ended, with the remedy, and whether another attempt may fare better.
-
-    Args:
-        pods: those of the Job, as the Kubernetes client returns them.
-        conditions: of the Job's status.
-    """
-    if any(condition.reason == "DeadlineExceeded" for condition in conditions):
-        said = waiting(pods)
-        waited = f" It never started: {said}" if said else ""
-        return f"It took longer than its time limit.{waited} Raise compute.time_limit of the model.", False
-    if not pods:
-        return "Its pod is gone: somebody deleted it, or its node went.", True
-    pod = pods[-1]
-    if pod.status.reason == "Evicted":
-        return f"Its pod was evicted: {pod.status.message}. Give it what it uses, as compute.memory of the model.", True
-    ended = [state.state.terminated for state in pod.status.container_statuses or [] if state.state.terminated]
-    for state in ended:
-        if state.reason == "OOMKilled":
-            resources = pod.spec.containers[0].resources
-            limit = ((resources and resources.limits) or {}).get("memory", "what the node has")
-            return (
-                f"Its pod was out of memory: it needed more than {limit} and was killed (OOMKilled). "
-                "Raise compute.memory of the model, or the memory of all steps in the deployment.",
-                False,
-            )
-        if state.exit_code == KILLED:
-            return (
-                f"Its pod was killed (exit code {KILLED}): by its node for want of memory, or because the node went. "
-                "If it happens again, raise compute.memory of the model.",
-                True,
-            )
-    return None, False
-
-
-def waiting(pods: Sequence[Any]) -> str | None:
-    """What the newest pod of a Job waits for before it starts, and what helps; None where it waits for nothing."""
-    if not pods or pods[-1].status.phase != "Pending":
-        return None
-    status = pods[-1].status
-    for condition in status.conditions or []:
-        if condition.type == "PodScheduled" and condition.status == "False":
-            resources = "gpu, gpu_type, cpu, memory, node_selector and tolerations"
-            return (
-                f"no node takes it ({condition.message}). It starts when one does: add such a node, or ask for what "
-                f"there is ({resources} in the model's compute). Without compute.time_limit it waits forever."
-            )
-    for container in status.container_statuses or []:
-        held = container.state.waiting
-        if held and held.reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName"):
-            return f"image {container.image} cannot be pulled ({held.message or held.reason}). Check compute.image."
-        if held and held.reason == "CreateContainerConfigError":
-            return f"its container cannot be made ({held.message}). A secret or config map of the deployment is absent."
-    return None
-
-
-def refusal(error: BaseException) -> str:
-    """What the API server answered, or that it did not, and what to do."""
-    if isinstance(error, DagsterK8sUnrecoverableAPIError | DagsterK8sAPIRetryLimitExceeded):
-        error = error.k8s_api_exception or error
-    if not isinstance(error, ApiException):
-        return f"the Kubernetes API server cannot be reached ({error}). Check its address and the network policy"
-    remedy = {
-        401: "The service account's token is not accepted: check service_account_name of the run launcher",
-        403: "Give the service account the rights in the chart's role, or the namespace a larger quota",
-        404: "There is no such namespace: check job_namespace of the run launcher",
-        422: "Mend compute of the model, or what the deployment sets for all steps",
-    }.get(error.status, "Check the API server's health")
-    return f"the Kubernetes API server answered {error.status} {error.reason}: {error.body}. {remedy}"

@@ -1,10 +1,12 @@
 """Dagster's runs, events and schedules on PostgreSQL: its own storage, with a knock at the door first.
 
 Dagster itself tries for minutes where a host is silent, ends without a word about settings, and leaves the choice of a
-driver to SQLAlchemy, which by default wants one that Dagster does not bring.
+driver to SQLAlchemy, which by default wants one that Dagster does not bring. In an empty database it makes its tables
+one by one, and processes that start together trip over each other's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from dagster_postgres import DagsterPostgresStorage
@@ -24,6 +26,8 @@ LIMITS: Final = {
     "keepalives_count": "3",
 }
 """Of every connection, unless the URL sets them; as PostgreSQL's client library names them."""
+MAKING_TABLES: Final = 0x76696577
+"""Key of the advisory lock of the one process that makes the tables; any number that nobody else takes."""
 
 
 class PostgresStorage(DagsterPostgresStorage):
@@ -38,18 +42,29 @@ class PostgresStorage(DagsterPostgresStorage):
         Raises:
             StorageError: the database does not answer or does not let us in; names what to check.
         """
-        return cls(
-            inst_data=inst_data,
-            postgres_url=_knocked(pg_url_from_config(config_value)),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
-        )
+        with _one_at_a_time_where_empty(pg_url_from_config(config_value)) as url:
+            return cls(
+                inst_data=inst_data,
+                postgres_url=url,
+                should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            )
 
 
-def _knocked(url: str) -> str:
-    """The URL with its driver and limits of time, after one connection."""
-    from sqlalchemy import create_engine, make_url
+@contextmanager
+def _one_at_a_time_where_empty(url: str) -> Iterator[str]:
+    """The URL with its driver and limits of time, after one connection; while tables are missing, for one at a time."""
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+    from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+    from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+    from sqlalchemy import create_engine, func, inspect, make_url, select
     from sqlalchemy.exc import ArgumentError, DBAPIError
     from sqlalchemy.pool import NullPool
+
+    needed = {
+        name
+        for kind in (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
+        for name in kind.tables
+    }
 
     try:
         parts = make_url(url)
@@ -62,11 +77,14 @@ def _knocked(url: str) -> str:
             "special characters of the password percent-encoded"
         ) from None
     try:
-        create_engine(parts, poolclass=NullPool).connect().close()
+        connection = create_engine(parts, poolclass=NullPool).connect()
     except DBAPIError as error:
         where, said = f"{parts.host}:{parts.port or 5432}/{parts.database}", " ".join(str(error.orig).split())
         raise StorageError(
             f"Dagster's database {where} cannot be reached: {said}; check host, port, user, "
             "password and database in VIEWS_POSTGRES_URL, and that the server runs and lets this machine in"
         ) from None
-    return parts.render_as_string(hide_password=False)
+    with connection:
+        if not needed <= set(inspect(connection).get_table_names()):
+            connection.execute(select(func.pg_advisory_xact_lock(MAKING_TABLES)))
+        yield parts.render_as_string(hide_password=False)

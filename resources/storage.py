@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 from pydantic import Field, PrivateAttr
 
 from views_dagster import calendar
@@ -160,16 +161,15 @@ class Storage(dg.ConfigurableIOManager):
             },
             asset_key=asset_key,
         )
-        for month in months:
-            step.add_asset_metadata(
-                {
-                    "dagster/partition_row_count": rows[month],
-                    "digest": digests[month],
-                    **_revision_metadata(revisions.get(month)),
-                },
-                asset_key=asset_key,
-                partition_key=calendar.to_key(month),
-            )
+        of_months = {
+            calendar.to_key(month): {
+                "dagster/partition_row_count": rows[month],
+                "digest": digests[month],
+                **_revision_metadata(revisions.get(month)),
+            }
+            for month in months
+        }
+        _add_metadata_of_months(step, asset_key, of_months)
         return version
 
     def _refuse_another_world(self, step: Any, asset_key: dg.AssetKey) -> None:
@@ -216,6 +216,15 @@ def _invented_sources(step: Any, asset_key: dg.AssetKey) -> str | None:
     """What the definition of an asset of the step's job says; None where it is neither raw data nor features."""
     names = step.job_def.asset_layer.get(asset_key).metadata.get(INVENTED)
     return None if names is None else ", ".join(names)
+
+
+def _add_metadata_of_months(step: Any, asset_key: dg.AssetKey, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+    """`step.add_asset_metadata` of each month, which copies all that it holds each time: the square of the range."""
+    held = dict(step._metadata_accumulator.per_output_metadata)
+    for month, figures in metadata.items():
+        handle = AssetMetadataHandle(asset_key=asset_key, partition_key=month)
+        held[handle] = {**held.get(handle, {}), **figures}
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=held)
 
 
 def _revision_metadata(revision: Revision | None) -> dict[str, Any]:

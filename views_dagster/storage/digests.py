@@ -19,17 +19,20 @@ class _Column:
         self.nulls: NDArray[np.bool_] | None = values.is_null().to_numpy() if values.null_count() else None
         self.inner: _Column | None = None
         self.offsets: NDArray[np.int64] | None = None
-        self.parts: list[bytes] | None = None
+        self.text: memoryview | None = None
         if isinstance(self.dtype, pl.List):
-            lengths = values.list.len().fill_null(0).to_numpy().astype("<i8")
-            self.numbers: NDArray[Any] = lengths
-            self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+            self.numbers: NDArray[Any] = values.list.len().fill_null(0).to_numpy().astype("<i8")
+            self.offsets = _ends(self.numbers)
             filled = values.filter(values.list.len() > 0)
             self.inner = _Column(filled.explode(empty_as_null=True, keep_nulls=True))
-        elif self.dtype in (pl.String, pl.Binary):
-            empty = values.fill_null("" if self.dtype == pl.String else b"")
-            self.parts = [part if isinstance(part, bytes) else part.encode() for part in empty.to_list()]
-            self.numbers = np.array([len(part) for part in self.parts], dtype="<i8")
+        elif self.dtype == pl.String:
+            self.numbers = values.str.len_bytes().fill_null(0).to_numpy().astype("<i8")
+            self.offsets = _ends(self.numbers)
+            self.text = memoryview(values.str.join("").item().encode())
+        elif self.dtype == pl.Binary:
+            self.numbers = values.bin.size().fill_null(0).to_numpy().astype("<i8")
+            self.offsets = _ends(self.numbers)
+            self.text = memoryview(b"".join(values.drop_nulls().to_list()))
         elif self.dtype == pl.Boolean:
             self.numbers = values.fill_null(False).to_numpy().astype("u1")
         else:
@@ -46,10 +49,18 @@ class _Column:
         if self.nulls is not None and self.null_count(rows):
             digest.update(np.packbits(self.nulls[rows]))
         digest.update(self.numbers[rows])
-        if self.parts is not None:
-            digest.update(b"".join(self.parts[rows]))
-        if self.inner is not None and self.offsets is not None:
-            self.inner.feed(digest, slice(int(self.offsets[rows.start]), int(self.offsets[rows.stop])))
+        if self.offsets is None:
+            return
+        within = slice(int(self.offsets[rows.start]), int(self.offsets[rows.stop]))
+        if self.text is not None:
+            digest.update(self.text[within])
+        if self.inner is not None:
+            self.inner.feed(digest, within)
+
+
+def _ends(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N + 1,) where each of N stretches one after the other begins, and where the last ends."""
+    return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _digests(frame: pl.DataFrame, stretches: Sequence[slice]) -> list[str]:

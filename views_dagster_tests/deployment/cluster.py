@@ -248,7 +248,7 @@ def deployment(folder: Path, kubeconfig: Path, **variables: str) -> dict[str, st
     settings = {
         "telemetry": {"enabled": False},
         "python_logs": {"python_log_level": "INFO"},
-        "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": launcher},
+        "run_launcher": {"module": "resources.run_pods", "class": "RunLauncher", "config": launcher},
         # Without a daemon, a queue would keep the run.
         "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
     }

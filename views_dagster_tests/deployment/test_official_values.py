@@ -49,14 +49,12 @@ def test_what_it_adds_to_the_instance_is_what_the_chart_sets() -> None:
 def test_dagster_takes_it_together_with_what_that_chart_writes_itself(tmp_path: Path) -> None:
     """It puts the queue, the monitoring and what is added into one dagster.yaml."""
     daemon = VALUES["dagsterDaemon"]
-    queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["maxConcurrentRuns"]
+    coordinator = daemon["runCoordinator"]
+    # Any other type gets limits of its own, even where the values name none, and no instance opens with both.
+    assert coordinator["type"] == "CustomRunCoordinator"
     monitoring = {re.sub("([A-Z])", r"_\1", name).lower(): value for name, value in daemon["runMonitoring"].items()}
     written = {
-        "run_coordinator": {
-            "module": "dagster._core.run_coordinator",
-            "class": "QueuedRunCoordinator",
-            **({} if queue is None else {"config": {"max_concurrent_runs": queue}}),
-        },
+        "run_coordinator": coordinator["config"]["customRunCoordinator"],
         "run_monitoring": monitoring,
         "run_launcher": {"module": "dagster", "class": "DefaultRunLauncher"},
         **VALUES["additionalInstanceConfig"],
@@ -75,6 +73,14 @@ def test_dagster_takes_it_together_with_what_that_chart_writes_itself(tmp_path: 
         assert limits.pool_config.default_pool_limit == ours["concurrency"]["pools"]["default_limit"]
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_max_resume_run_attempts == 0
+
+
+def test_the_code_location_may_write_where_dagster_makes_a_database_without_a_dagster_yaml() -> None:
+    home = re.search(r"\bDAGSTER_HOME=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert home
+    (mount,) = [mount for mount in DEPLOYMENT["volumeMounts"] if mount["mountPath"] == home[1]]
+    assert "readOnly" not in mount
+    assert "emptyDir" in next(volume for volume in DEPLOYMENT["volumes"] if volume["name"] == mount["name"])
 
 
 def test_it_makes_no_secret() -> None:

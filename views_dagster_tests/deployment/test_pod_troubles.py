@@ -8,9 +8,11 @@ import kubernetes
 import pytest
 from kubernetes.client.rest import ApiException
 
-from resources.pods import explanation, pod_executor, refusal, waiting
+from resources.pod_troubles import OF_RUN, OF_STEP, explanation, refusal, waiting
+from resources.pods import pod_executor
 from views_dagster.errors import PlatformError
 from views_dagster_tests.deployment.cluster import Cluster, Fate, NeverRuns, Waits, deployment, write_kubeconfig
+from views_dagster_tests.deployment.launching import launch, open_instance, submit
 
 
 def pod(status: dict[str, Any], limits: dict[str, str] | None = None) -> Any:
@@ -71,14 +73,14 @@ LATE = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
     ids=["out of memory", "killed", "evicted", "gone", "out of time"],
 )
 def test_why_a_pod_ended(pods: list[Any], conditions: list[Any], words: list[str], again: bool) -> None:
-    reason, helps = explanation(pods, [read(condition, "V1JobCondition") for condition in conditions])
+    reason, helps = explanation(pods, [read(condition, "V1JobCondition") for condition in conditions], OF_STEP)
     assert reason is not None
     assert all(word in reason for word in words), reason
     assert helps is again
 
 
 def test_a_pod_that_failed_by_itself_is_left_to_its_log() -> None:
-    assert explanation([pod(ended(1, "Error"))], []) == (None, False)
+    assert explanation([pod(ended(1, "Error"))], [], OF_STEP) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -94,14 +96,14 @@ def test_a_pod_that_failed_by_itself_is_left_to_its_log() -> None:
     ids=["no GPU", "no image", "no secret"],
 )
 def test_what_a_pod_waits_for(status: dict[str, Any], words: list[str]) -> None:
-    said = waiting([pod(status)])
+    said = waiting([pod(status)], OF_STEP)
     assert said is not None
     assert all(word in said for word in words), said
 
 
 @pytest.mark.parametrize("status", [{"phase": "Running"}, {"phase": "Pending"}, held("ContainerCreating", "")])
 def test_a_pod_that_is_on_its_way_is_not_spoken_of(status: dict[str, Any]) -> None:
-    assert waiting([pod(status)]) is None
+    assert waiting([pod(status)], OF_STEP) is None
 
 
 def test_what_the_api_server_refuses() -> None:
@@ -163,6 +165,36 @@ def test_a_step_that_no_api_server_takes_fails_and_names_it(tmp_path: Path, monk
         messages, "no pod could be started for alone: the Kubernetes API server cannot be reached", "network"
     )
     assert said_in(messages, "The Job of alone could not be deleted: the Kubernetes API server cannot be reached")
+
+
+def test_a_run_that_no_api_server_takes_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the daemon launches it, with the chart's own launcher."""
+    monkeypatch.setattr("dagster_k8s.client.time.sleep", lambda seconds: None)
+    write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
+    with open_instance(tmp_path, tmp_path / "kubeconfig", "minimal") as instance:
+        run = submit(instance)
+        with pytest.raises(PlatformError, match=rf"run {run.run_id}: the Kubernetes API server cannot be reached .*9"):
+            launch(instance, run)
+        said = instance.run_launcher.get_run_worker_debug_info(run)
+    assert said
+    assert said.startswith("Its pod cannot be looked at: the Kubernetes API server cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (ended(137, "OOMKilled"), ["more than 8Gi", "Raise runs.resources of the deployment."]),
+        (ended(137, "Error"), ["killed (exit code 137)", "raise runs.resources"]),
+        (UNSCHEDULED, ["no node takes it", "runs.nodeSelector", "After runs.startTimeoutSeconds the run fails"]),
+    ],
+    ids=["out of memory", "killed", "no node"],
+)
+def test_what_became_of_the_pod_of_a_run_names_the_settings_of_runs(status: dict[str, Any], words: list[str]) -> None:
+    pods = [pod(status, {"memory": "8Gi"})]
+    said = waiting(pods, OF_RUN) or explanation(pods, [], OF_RUN)[0]
+    assert said
+    assert all(word in said for word in words), said
+    assert "compute" not in said
 
 
 def test_pods_need_their_run_launcher(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_daemon_may_do_what_it_does_and_no_more(instance: dg.DagsterInstance
     server.pods = True
     assert instance.run_launcher.terminate(run.run_id)
 
-    assert "OOMKilled" in str(told)
+    assert "needed more than what the node has and was killed (OOMKilled). Raise runs.resources" in str(told)
     assert "killed" in str(told)
     assert server.calls == granted("daemon")
     assert server.namespaces == {NAMESPACE}

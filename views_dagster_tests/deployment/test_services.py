@@ -72,6 +72,12 @@ def recorded(installation: Installation, table: str) -> dict[str, str]:
     return newest
 
 
+def logs(deployment: Installation, shares: list[list[str]], ended: list[int]) -> str:
+    """What the processes that failed have said."""
+    failed = [share[0] for share, code in zip(shares, ended, strict=True) if code > 0]
+    return "\n".join((deployment.project / f"{month}.log").read_text() for month in failed)
+
+
 def test_eight_processes_make_24_months_and_two_are_killed(
     tmp_path: Path, postgres_url: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +94,8 @@ def test_eight_processes_make_24_months_and_two_are_killed(
         # The first in its second month, the second in its third.
         month = FIRST_MONTH + victim * MONTHS_EACH + 1 + victim
         kill_when(started[victim], lambda month=month: bool(bucket.objects(f"{folder}/month_id={month}/")))
-    assert [process.wait() for process in started] == [-signal.SIGKILL] * KILLED + [0] * (PROCESSES - KILLED)
+    ended = [process.wait() for process in started]
+    assert ended == [-signal.SIGKILL] * KILLED + [0] * (PROCESSES - KILLED), logs(deployment, shares, ended)
     there = set(deployment.digests()[TABLE])
     survivors = {FIRST_MONTH + number for number in range(KILLED * MONTHS_EACH, PROCESSES * MONTHS_EACH)}
     assert survivors <= there

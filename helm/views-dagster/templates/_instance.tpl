@@ -55,8 +55,9 @@ run_monitoring:
   # A killed step keeps its place in a pool until its run has ended.
   free_slots_after_run_end_seconds: 60
 run_launcher:
-  module: dagster_k8s
-  class: K8sRunLauncher
+  # dagster-k8s' run launcher, which says why a run's pod was lost or could not be started.
+  module: resources.run_pods
+  class: RunLauncher
   config:
     load_incluster_config: true
     job_namespace: {{ .Release.Namespace }}
