@@ -1,6 +1,7 @@
-"""What starts the month by itself, and who hears how it went."""
+"""The jobs, what starts the month by itself, and who hears how it went."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
@@ -8,8 +9,14 @@ from dagster_shared.error import SerializableErrorInfo
 from resources.notifications import Notifier
 from views_dagster import calendar
 from views_dagster.components.catalogue import MONTHS
+from views_dagster.components.diagnosis import diagnosis_entries
+from views_dagster.components.diagnosis_model import DiagnosisModel
+from views_dagster.components.forecasting import MODELS, forecast_entries
 from views_dagster.components.source import readers_in_force
 from views_dagster.errors import PlatformError
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 TRAINED = ("trained_artifacts", "forecasts", "ensembles", "evaluation")
 DAY_OF_MONTH = 25
@@ -63,10 +70,44 @@ def automation(context: dg.ComponentLoadContext) -> dg.Definitions:
         description=f"Materialises the month before on day {DAY_OF_MONTH}, when its data should be out.",
     )
     return dg.Definitions(
-        jobs=[month, history],
+        jobs=[month, history, *jobs_by_hand(context)],
         schedules=[monthly],
         sensors=[new_release, *notification_sensors()],
     )
+
+
+def jobs_by_hand(context: dg.ComponentLoadContext) -> "Iterator[UnresolvedAssetJobDefinition]":
+    """One job for the explanations of a month, where there are any, and one for each sweep: people start them."""
+    conflict, precipitation = (context.path.parent / system for system in ("conflict", "precipitation"))
+    diagnosed = {
+        name: entry
+        for name, entry in diagnosis_entries(context, precipitation, MODELS).items()
+        if entry.is_present(context, precipitation)
+    }
+    forecasting = {
+        name: entry
+        for name, entry in forecast_entries(context, conflict, MODELS).items()
+        if entry.is_present(context, conflict)
+    }
+    if any(
+        isinstance(entry, DiagnosisModel) and entry.attributes.learner.looks_at_columns for entry in diagnosed.values()
+    ):
+        yield dg.define_asset_job(
+            "explanations",
+            selection=dg.AssetSelection.groups("explanations"),
+            partitions_def=MONTHS,
+            description="What each model of a month looks at: importance, filters, attributions. The job `month` "
+            "comes first: it trains them.",
+        )
+    for name, entry in sorted({**forecasting, **diagnosed}.items()):
+        if getattr(entry.attributes, "sweep", None) is not None:
+            yield dg.define_asset_job(
+                f"sweep_{name}",
+                selection=dg.AssetSelection.assets(dg.AssetKey(["sweeps", name])),
+                partitions_def=MONTHS,
+                description=f"The search for better hyperparameters of {name} on data up to a month, before those on "
+                "which models are compared. Its trials take hours; started again, it goes on where it stopped.",
+            )
 
 
 def failed_checks(context: dg.RunStatusSensorContext) -> list[str]:

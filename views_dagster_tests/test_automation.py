@@ -61,6 +61,25 @@ def test_jobs_hold_the_month_and_its_history(small_home: Home, name: str, groups
     assert len({specs[key] for key in job.asset_layer.executable_asset_keys}) == groups
 
 
+def test_explanations_of_a_month_and_each_sweep_are_jobs(tmp_path: Path) -> None:
+    swept = {"sweep": {"space": {"window": {"choices": [3, 6]}}}}
+    entries = {**SMALL, **SKY, "models/quiet_echo": {**SMALL["models/quiet_echo"], **swept}}
+    defs = open_home(tmp_path, write_catalogue(tmp_path, entries)).defs
+    held = {
+        name: {key.to_user_string() for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys}
+        for name in ("explanations", "sweep_quiet_echo")
+    }
+    assert held == {
+        "explanations": {"explanations/deep_column", "explanations/level_line"},
+        "sweep_quiet_echo": {"sweeps/quiet_echo"},
+    }
+
+
+def test_a_deployment_without_explanations_and_sweeps_has_no_jobs_of_them(small_home: Home) -> None:
+    jobs = {job.name for job in small_home.defs.get_repository_def().get_all_jobs()}
+    assert {name for name in jobs if not name.startswith("__")} == {"month", "history"}
+
+
 # The sensor.
 
 

@@ -1,5 +1,6 @@
-"""Points of a file's grid that are the centres of boxes."""
+"""How the points of a file's grid lie to the boxes: whether they are their centres, or finer."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from views_dagster.errors import SourceError
-from views_dagster.precipitation.boxes import BoxGrid
+from views_dagster.precipitation.boxes import BoxGrid, wrapped
 from views_dagster.precipitation.weather_files import BLOCK_BYTES, WeatherField
 
 OFF_LATTICE: Final = 0.02
 """Share of a step by which a coordinate may differ from a box's centre: rounding to float32 or to millidegrees."""
+
+_ROUNDING: Final = 0.01
+"""Share by which cells may be larger than boxes."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,23 @@ class BoxPoints:
     row: NDArray[np.intp]
     column: NDArray[np.intp]
 
-    def of(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., n) values of the boxes from (..., y, x) values of the part of the grid."""
-        return values[..., self.row[:, None], self.column].reshape(*values.shape[:-2], -1)
+    def read(
+        self, source: WeatherField, records: NDArray[np.intp], levels: Sequence[int] | None
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Which of the records, and their (records, levels, n) values at the boxes' centres.
 
-    def records_at_once(self, depth: int) -> int:
-        """How many records of so many levels are read at once."""
+        Args:
+            source: a file of the grid.
+            records: ascending.
+            levels: positions along the extra dimension; None where there is none.
+        """
+        depth = 1 if levels is None else len(levels)
         size = (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start) * depth * 4
-        return max(1, int(BLOCK_BYTES // size))
+        at_once = max(1, int(BLOCK_BYTES // size))
+        for start in range(0, len(records), at_once):
+            part = slice(start, min(start + at_once, len(records)))
+            values = source.values(records[part], self.rows, self.columns, levels)
+            yield part, values[..., self.row[:, None], self.column].reshape(*values.shape[:-2], -1)
 
 
 def points_of_boxes(grid: BoxGrid, field: WeatherField) -> BoxPoints:
@@ -49,7 +62,10 @@ def points_of_boxes(grid: BoxGrid, field: WeatherField) -> BoxPoints:
     """
     where = f"{field.path}: variable {field.array.name}"
     if field.latitude.ndim != 1:
-        raise SourceError(f"{where} is on a curvilinear grid; bring it to the lattice's latitudes and longitudes first")
+        raise SourceError(
+            f"{where} is on a curvilinear grid; for means over the boxes set `regrid: conservative`, or bring it to "
+            "the lattice's latitudes and longitudes first"
+        )
     row, at_row = _positions(
         (field.latitude - grid.latitude) / grid.steps[0], grid.rows, "latitudes", field.latitude, grid.latitudes, where
     )
@@ -63,6 +79,19 @@ def points_of_boxes(grid: BoxGrid, field: WeatherField) -> BoxPoints:
         row=at_row - rows.start,
         column=at_column - columns.start,
     )
+
+
+def require_not_coarser(grid: BoxGrid, source: WeatherField, remedy: str) -> None:
+    """SourceError, which ends with the remedy, where the cells of a regular grid are larger than the boxes."""
+    if source.latitude.ndim > 1:
+        return
+    for what, cells, box in zip(
+        ("latitude", "longitude"), (source.latitude, source.longitude), grid.steps, strict=True
+    ):
+        if len(cells) > 1 and (cell := float(np.median(np.abs(wrapped(np.diff(cells)))))) > box * (1 + _ROUNDING):
+            raise SourceError(
+                f"{source.path}: cells of {cell:g} degrees of {what} are larger than the boxes, {box:g}; {remedy}"
+            )
 
 
 def _positions(
@@ -82,9 +111,14 @@ def _positions(
     if not len(at):
         raise SourceError(f"{where} has none of the grid's {what}: {expected}; correct `grid`, or fetch the domain")
     if (np.abs(number[at] - found) > OFF_LATTICE).any() or (np.diff(found) != 1).any():
-        raise SourceError(
-            f"{where}: the {what} are not those of the grid: {expected}; correct `grid`, or bring the file to it"
+        finer = float(np.median(np.abs(np.diff(number)))) < 1 - OFF_LATTICE
+        remedy = (
+            "they are closer together than boxes: for means over the boxes set `regrid: conservative`, for a finer "
+            "lattice correct `grid`"
+            if finer
+            else "correct `grid`, or bring the file to it"
         )
+        raise SourceError(f"{where}: the {what} are not those of the grid: {expected}; {remedy}")
     return found, at
 
 

@@ -1,4 +1,4 @@
-"""Sums of fine rain over boxes, what makes them, and the rain of a box that they tell."""
+"""Sums of fine fields over boxes, what makes them, and the mean or the rain of a box that they tell."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class BoxSums:
     Attributes:
         observed: (T, N) float32, share of the box with a value.
         above: (T, E, N) float32, share of the box at or above each edge.
-        rain: (T, N) float32, share-weighted sum of rates, mm/h.
-        highest: (T, N) float32, highest rate, -inf where there is no value.
+        total: (T, N) float32, share-weighted sum of values.
+        highest: (T, N) float32, highest value, -inf where there is none, and where there are no edges.
     """
 
     observed: Floats
     above: Floats
-    rain: Floats
+    total: Floats
     highest: Floats
 
     def plus(self, other: "BoxSums") -> "BoxSums":
@@ -30,7 +30,7 @@ class BoxSums:
         return BoxSums(
             self.observed + other.observed,
             self.above + other.above,
-            self.rain + other.rain,
+            self.total + other.total,
             np.maximum(self.highest, other.highest),
         )
 
@@ -59,7 +59,7 @@ class Coarsener(ABC):
     Attributes:
         box_id: (N,) int64 ids of the boxes that the fine grid covers well enough, ascending.
         rows, columns: which part of the fine fields is needed; `sums` takes fields cut to it.
-        edges: lower edges of all bands but the first, mm/h.
+        edges: lower edges of all bands but the first, mm/h; none where only means are wanted.
     """
 
     box_id: NDArray[np.int64]
@@ -72,20 +72,24 @@ class Coarsener(ABC):
         """Sums of fields, or of their rows from `row` on.
 
         Args:
-            fields: (T, r, c) float32 rates in mm/h, cut to `rows` and `columns`, never negative, NaN where missing.
+            fields: (T, r, c) float32, cut to `rows` and `columns`, finite or NaN where missing; with edges rates in
+                mm/h that are never negative.
             row: which of the rows the first of `fields` is, counted within `rows`.
             gaps: whether there may be NaN; where the caller knows that there is none, False saves time.
         """
 
 
+def means_of(sums: BoxSums, max_missing: float) -> tuple[NDArray[np.float64], Floats]:
+    """(T, N) mean of each box over its observed part, NaN where more than `max_missing` is not, from sums over whole
+    fields; and the share that is missing."""
+    divisor, missing = _observed(sums, max_missing)
+    return sums.total / divisor, missing.astype(np.float32)
+
+
 def rain_of(sums: BoxSums, max_missing: float) -> BoxRain:
     """Fractions, mean and maximum from sums over whole fields."""
-    observed = sums.observed.astype(np.float64)
-    missing = np.clip(1.0 - observed, 0.0, 1.0)
-    # Sums of areas are exact to rounding only: a box without gaps has none.
-    missing[missing < 1e-5] = 0.0
-    unknown = (missing > max_missing) | (observed <= 0)
-    divisor = np.where(unknown, np.nan, observed)
+    divisor, missing = _observed(sums, max_missing)
+    unknown = np.isnan(divisor)
     above = np.clip(sums.above / divisor[:, None, :], 0.0, 1.0)
     ones, zeros = np.ones_like(above[:, :1]), np.zeros_like(above[:, :1])
     bands = -np.diff(np.concatenate([ones, above, zeros], axis=1), axis=1)
@@ -93,7 +97,16 @@ def rain_of(sums: BoxSums, max_missing: float) -> BoxRain:
     bands /= bands.sum(axis=1, keepdims=True)
     return BoxRain(
         fractions=np.ascontiguousarray(bands.transpose(0, 2, 1), dtype=np.float32),
-        mean=(sums.rain / divisor).astype(np.float32),
+        mean=(sums.total / divisor).astype(np.float32),
         highest=np.where(unknown, np.nan, sums.highest).astype(np.float32),
         missing=missing.astype(np.float32),
     )
+
+
+def _observed(sums: BoxSums, max_missing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(T, N) observed share of each box, NaN where too little is, and the missing share."""
+    observed = sums.observed.astype(np.float64)
+    missing = np.clip(1.0 - observed, 0.0, 1.0)
+    # Sums of areas are exact to rounding only: a box without gaps has none.
+    missing[missing < 1e-5] = 0.0
+    return np.where((missing > max_missing) | (observed <= 0), np.nan, observed), missing

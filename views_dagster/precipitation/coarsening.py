@@ -1,4 +1,4 @@
-"""Conservative coarsening of fine rain to boxes: fractions of a box by intensity band, mean and maximum.
+"""Conservative coarsening of fine fields to boxes: their mean, and of rain fractions by intensity band and maximum.
 
 A `Coarsener` is made once for a fine grid and a lattice of boxes and then given fields, time chunk by time chunk, or
 parts of fields, row chunk by row chunk: its sums add up. On a grid of rectangular latitude-longitude cells each cell
@@ -18,6 +18,7 @@ from views_dagster.precipitation.boxes import BoxGrid
 from views_dagster.precipitation.overlaps import around_the_globe, cell_edges, monotonic, overlap, pixel_areas, snapped
 
 _BOX_ROWS_AT_ONCE: Final = 4
+_BOX_COLUMNS_AT_ONCE: Final = 8
 _PIXELS_AT_ONCE: Final = 32_768
 _WHOLE_BY_CENTRES: Final = 0.9
 """A box entirely inside a grid of pixels holds as many centres as its area says, give or take a row of them."""
@@ -81,11 +82,11 @@ class _Rectangles(Coarsener):
         self.box_id = np.flatnonzero(covered.reshape(-1) >= least_cover - 1e-6)
         self.rows = _between(np.flatnonzero(by_row.any(axis=0)))
         self.columns = _between(column)
-        self._column = column - self.columns.start
-        self._as_they_come = np.array_equal(self._column, np.arange(len(column)))
+        self._runs = np.split(column - self.columns.start, np.flatnonzero(np.diff(column) != 1) + 1)
         self._by_row = by_row[:, self.rows].astype(np.float32)
         self._by_column = np.ascontiguousarray(by_column.T, dtype=np.float32)
         self._spans = [_between(np.flatnonzero(weights)) for weights in by_column]
+        self._groups = _groups(self._spans, _BOX_COLUMNS_AT_ONCE)
 
     def sums(self, fields: Floats, *, row: int = 0, gaps: bool = True) -> BoxSums:
         from threadpoolctl import threadpool_limits
@@ -95,37 +96,50 @@ class _Rectangles(Coarsener):
             return self._sums(fields, row, gaps)
 
     def _sums(self, fields: Floats, row: int, gaps: bool) -> BoxSums:
-        if not self._as_they_come:
-            fields = fields[:, :, self._column]
+        if len(self._runs) > 1:
+            fields = np.concatenate([fields[:, :, _between(run)] for run in self._runs], axis=2)
         times, rows, columns = fields.shape
         by_row = np.ascontiguousarray(self._by_row[:, row : row + rows])
         spans = [_between(np.flatnonzero(weights)) for weights in by_row]
-        groups = _groups(spans)
+        groups = _groups(spans, _BOX_ROWS_AT_ONCE)
         widest = max((span.stop - span.start for _, span in groups), default=0)
         flag, number = np.empty((widest, columns), bool), np.empty((widest, columns), np.float32)
         # One sheet an edge, then one of the rates, then one of the observed share.
         sheets = np.zeros((len(self.edges) + 2, len(by_row), columns), np.float32)
+        by_sheet = sheets.reshape(-1, columns)
+        boxed = np.zeros((len(by_sheet), len(self._spans)), np.float32)
         highest = np.full((len(by_row), columns), -np.inf, np.float32)
         result = _nothing(times, len(self.edges), len(self.box_id))
         for time, field in enumerate(fields):
             for boxes, span in groups:
                 piece, weights = field[span], by_row[boxes, span]
                 flags, numbers = flag[: len(piece)], number[: len(piece)]
+                for box in range(boxes.start, boxes.stop) if self.edges else ():
+                    (np.fmax if gaps else np.maximum).reduce(field[spans[box]], axis=0, out=highest[box])
+                # Most of the time it rains hard in few places, and in many not at all.
+                top = np.fmax.reduce(highest[boxes], axis=None) if self.edges else np.inf
                 for sheet, edge in zip(sheets, self.edges, strict=False):
-                    np.copyto(numbers, np.greater_equal(piece, np.float32(edge), out=flags))
-                    np.matmul(weights, numbers, out=sheet[boxes])
+                    if top >= np.float32(edge):
+                        np.copyto(numbers, np.greater_equal(piece, np.float32(edge), out=flags))
+                        np.matmul(weights, numbers, out=sheet[boxes])
+                    else:
+                        sheet[boxes] = 0
                 if gaps or time == 0:
                     np.copyto(numbers, np.equal(piece, piece, out=flags))
                     np.matmul(weights, numbers, out=sheets[-1, boxes])
+                if top == 0:
+                    sheets[-2, boxes] = 0
+                    continue
                 if gaps:
                     np.multiply(piece, numbers, out=numbers, where=flags)
                     piece = numbers
                 np.matmul(weights, piece, out=sheets[-2, boxes])
-                for box in range(boxes.start, boxes.stop):
-                    (np.fmax if gaps else np.maximum).reduce(field[spans[box]], axis=0, out=highest[box])
-            boxed = (sheets @ self._by_column).reshape(len(sheets), -1)[:, self.box_id]
-            result.above[time], result.rain[time], result.observed[time] = boxed[:-2], boxed[-2], boxed[-1]
-            result.highest[time] = _highest_in(highest, self._spans).reshape(-1)[self.box_id]
+            for boxes, span in self._groups:
+                np.matmul(by_sheet[:, span], self._by_column[span, boxes], out=boxed[:, boxes])
+            summed = boxed.reshape(len(sheets), -1)[:, self.box_id]
+            result.above[time], result.total[time], result.observed[time] = summed[:-2], summed[-2], summed[-1]
+            if self.edges:
+                result.highest[time] = _highest_in(highest, self._spans).reshape(-1)[self.box_id]
         return result
 
 
@@ -172,24 +186,32 @@ class _Pixels(Coarsener):
         pixels, places = self._pixel[here] - begin, self._place[here]
         boxes, starts = np.unique(places, return_index=True)
         result = _nothing(times, len(self.edges), len(self.box_id))
-        number = np.empty(len(pixels), np.float32)
+        number, picked = np.empty((2, len(pixels)), np.float32)
         for time, field in enumerate(fields.reshape(times, rows * columns)):
             for part, span in _runs(starts, len(pixels)):
                 at, taken = boxes[part], starts[part] - span.start
-                values = field[pixels[span]]
+                # All positions are in the field: `clip` only keeps numpy from checking each.
+                values = np.take(field, pixels[span], out=picked[span], mode="clip")
                 numbers = number[span]
+                top = np.inf
+                if self.edges:
+                    highest = (np.fmax if gaps else np.maximum).reduceat(values, taken)
+                    result.highest[time, at] = np.fmax(highest, np.float32(-np.inf))
+                    top = np.fmax.reduce(highest)
                 for sheet, edge in zip(result.above[time], self.edges, strict=True):
-                    np.copyto(numbers, values >= np.float32(edge))
-                    sheet[at] = np.add.reduceat(numbers, taken)
+                    if top >= np.float32(edge):
+                        np.copyto(numbers, values >= np.float32(edge))
+                        sheet[at] = np.add.reduceat(numbers, taken)
                 if gaps or time == 0:
                     np.copyto(numbers, values == values)
                     result.observed[time, at] = np.add.reduceat(numbers, taken)
                 else:
                     result.observed[time, at] = result.observed[0, at]
-                highest = (np.fmax if gaps else np.maximum).reduceat(values, taken)
-                result.highest[time, at] = np.fmax(highest, np.float32(-np.inf))
-                result.rain[time, at] = np.add.reduceat(np.nan_to_num(values, copy=False) if gaps else values, taken)
-        for sums in (result.observed, result.above, result.rain):
+                if top != 0:
+                    result.total[time, at] = np.add.reduceat(
+                        np.nan_to_num(values, copy=False) if gaps else values, taken
+                    )
+        for sums in (result.observed, result.above, result.total):
             sums *= self._share
         return result
 
@@ -198,7 +220,7 @@ def _nothing(times: int, edges: int, boxes: int) -> BoxSums:
     return BoxSums(
         observed=np.zeros((times, boxes), np.float32),
         above=np.zeros((times, edges, boxes), np.float32),
-        rain=np.zeros((times, boxes), np.float32),
+        total=np.zeros((times, boxes), np.float32),
         highest=np.full((times, boxes), -np.inf, np.float32),
     )
 
@@ -207,12 +229,12 @@ def _between(positions: NDArray[np.intp]) -> slice:
     return slice(int(positions.min()), int(positions.max()) + 1) if len(positions) else slice(0, 0)
 
 
-def _groups(spans: list[slice]) -> list[tuple[slice, slice]]:
-    """Runs of box rows that have fine rows, and the fine rows of each run; few rows at once stay in the cache."""
+def _groups(spans: list[slice], at_once: int) -> list[tuple[slice, slice]]:
+    """Runs of box rows (columns) that have fine ones, and the fine rows of each run; few at once stay in the cache."""
     filled = np.flatnonzero([span.stop > span.start for span in spans])
     groups = []
-    for start in range(0, len(filled), _BOX_ROWS_AT_ONCE):
-        run = filled[start : start + _BOX_ROWS_AT_ONCE]
+    for start in range(0, len(filled), at_once):
+        run = filled[start : start + at_once]
         held = [spans[box] for box in run]
         fine = slice(min(span.start for span in held), max(span.stop for span in held))
         groups.append((_between(run), fine))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
 from typing import Final, Literal, Self
@@ -15,6 +14,7 @@ from pydantic import Field, model_validator
 from views_dagster.calendar import describe_months
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.box_matching import BoxPoints, points_of_boxes
+from views_dagster.precipitation.box_means import BoxMeans, means_of_boxes
 from views_dagster.precipitation.boxes import in_months, month_of_times
 from views_dagster.precipitation.column_arrays import as_lists
 from views_dagster.precipitation.column_levels import LevelSettings, level_order, require_same_levels
@@ -26,6 +26,7 @@ from views_dagster.precipitation.column_times import (
     require_stamped,
     targets_of,
 )
+from views_dagster.precipitation.column_values import Domain, times_of, values_of
 from views_dagster.precipitation.file_reader import Hours, WeatherFileReader
 from views_dagster.precipitation.file_variables import FileVariable
 from views_dagster.precipitation.levels import LevelUnit
@@ -35,21 +36,8 @@ from views_dagster.sources.base import RawMonths
 
 Floats = NDArray[np.float32]
 
+_MAX_MISSING: Final = 0.5
 _FIXED: Final = ("month_id", "valid_time", "box_id", "latitude", "longitude", "levels")
-
-
-@dataclass(frozen=True)
-class _Domain:
-    """A variable's files of one grid, the boxes in it, and, but for static fields, the times they are of.
-
-    `levels` are the positions in each file, since files may differ in the order of their levels; None for a variable
-    without.
-    """
-
-    fields: Sequence[WeatherField]
-    points: BoxPoints
-    levels: list[list[int]] | None
-    targets: Targets | None
 
 
 class ColumnFiles(WeatherFileReader):
@@ -75,11 +63,29 @@ class ColumnFiles(WeatherFileReader):
         description="`end`: a value belongs to the time the file gives it, or is the mean of an interval that ends "
         "then; `start`, `middle`: it is the mean of an interval that starts, or has its middle, then.",
     )
+    regrid: Literal["conservative"] | None = Field(
+        default=None,
+        description="`conservative`: the files are finer than the boxes, and each field becomes its area-weighted mean "
+        "over the box, level by level; if not set, the files' points are the centres of boxes.",
+    )
+    max_missing: float = Field(
+        default=_MAX_MISSING,
+        ge=0,
+        lt=1,
+        description="With `regrid`: a mean of which a larger share of the box is missing is no value; a box that a "
+        "grid covers less has no rows.",
+    )
     gaps: Literal["drop", "keep"] = Field(
         default="drop",
         description="`drop` leaves out each row with a missing value; `keep` keeps rows in which only some levels are "
         "missing, below the ground for example.",
     )
+
+    @model_validator(mode="after")
+    def _missing_share_is_of_means(self) -> Self:
+        if self.max_missing != _MAX_MISSING and self.regrid is None:
+            raise ValueError("`max_missing` is for `regrid: conservative`")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -108,14 +114,14 @@ class ColumnFiles(WeatherFileReader):
         Values are in the units of `precipitation/units.py`. Repairs: `times_missing` (of the times that the months
         should have, those without columns), `times_incomplete` (those of them at which some variables have values),
         `values_of_older_runs` (passed over, since a newer run has the valid time), `rows_with_gaps` (left out since a
-        value is missing).
+        value is missing) and, with `regrid`, `pixels_missing` (fine values without which means were made, or not).
 
         Raises:
             SourceError: a file, coordinate, unit or level is not what the settings say, a time comes twice, or a month
                 has no time at which all variables have values.
         """
         with ExitStack() as stack:
-            variables: dict[str, list[_Domain]] = {}
+            variables: dict[str, list[Domain]] = {}
             expected: tuple[Floats, str] | None = None
             older = 0
             for name, variable in chain(self.profiles.items(), self.surface.items(), self.static.items()):
@@ -133,18 +139,19 @@ class ColumnFiles(WeatherFileReader):
                             require_same_levels(field, levels, *expected, self.level.unit)
                     targets = None
                     if months is not None:
+                        self._require_means(fields[0])
                         targets, passed_over = self._targets(fields, first, last)
                         older += passed_over
-                    domains.append(_Domain(fields, points_of_boxes(self.grid, fields[0]), positions, targets))
+                    domains.append(Domain(fields, self._boxes_in(fields[0]), positions, targets))
                 variables[name] = domains
             levels = expected[0] if expected else np.empty(0, np.float32)
-            of_variable = {name: _times(variables[name]) for name in (*self.profiles, *self.surface)}
+            of_variable = {name: times_of(variables[name]) for name in (*self.profiles, *self.surface)}
             for name, held in of_variable.items():
                 self._check_months(held, first, last, name)
             times = reduce(np.intersect1d, of_variable.values())
             missing = self._check_months(times, first, last, f"{', '.join(of_variable)} together")
             box_id = self._boxes(variables)
-            still = {name: _values(variables[name], box_id, None)[0, :, 0] for name in self.static}
+            still = {name: values_of(variables[name], box_id, None)[0, :, 0] for name in self.static}
             frames = []
             with_gaps = 0
             for month_id in range(first, last + 1):
@@ -153,9 +160,9 @@ class ColumnFiles(WeatherFileReader):
                 )
                 frames.append(frame)
                 with_gaps += dropped
-            read_from = provenance(
-                [field for domains in variables.values() for domain in domains for field in domain.fields]
-            )
+            of_all = [domain for domains in variables.values() for domain in domains]
+            read_from = provenance([field for domain in of_all for field in domain.fields])
+            averaged = [domain.boxes.pixels_missing for domain in of_all if isinstance(domain.boxes, BoxMeans)]
         return RawMonths(
             frame=pl.concat(frames, rechunk=False),
             repairs={
@@ -163,6 +170,7 @@ class ColumnFiles(WeatherFileReader):
                 "times_incomplete": len(np.setdiff1d(np.unique(np.concatenate([*of_variable.values()])), times)),
                 "values_of_older_runs": older,
                 "rows_with_gaps": with_gaps,
+                **({"pixels_missing": sum(averaged)} if averaged else {}),
             },
             provenance=read_from,
         )
@@ -175,18 +183,32 @@ class ColumnFiles(WeatherFileReader):
     def _hours_between(self) -> float:
         return self.time_step
 
+    def _boxes_in(self, field: WeatherField) -> BoxPoints | BoxMeans:
+        if self.regrid is None:
+            return points_of_boxes(self.grid, field)
+        return means_of_boxes(self.grid, field, self.max_missing)
+
+    def _require_means(self, field: WeatherField) -> None:
+        """SourceError where the values would be averaged and are directions."""
+        if (self.regrid or self.average) and field.conversion(FIELDS).unit == "degree":
+            asked = " and ".join(["`regrid`"] * bool(self.regrid) + ["`average`"] * self.average)
+            raise SourceError(
+                f"{field.path}: variable {field.array.name} is in {field.units}, and {asked} would average it: the "
+                "mean of 350 and 10 degrees is not 180; give the components of the wind"
+            )
+
     def _targets(self, fields: Sequence[WeatherField], first: int, last: int) -> tuple[Targets, int]:
         require_stamped(fields, self.stamped, self.time_step)
         records, older = newest_runs(records_of(fields))
         targets = targets_of(records, hours=self.time_step, average=self.average, stamped=self.stamped)
         return targets.within(in_months(targets.time, first, last)), int(in_months(older, first, last).sum())
 
-    def _boxes(self, variables: Mapping[str, list[_Domain]]) -> NDArray[np.int64]:
+    def _boxes(self, variables: Mapping[str, list[Domain]]) -> NDArray[np.int64]:
         """Boxes that some file of every variable has."""
         seen = np.ones(self.grid.count, dtype=bool)
         for domains in variables.values():
             has = np.zeros(self.grid.count, dtype=bool)
-            has[np.concatenate([domain.points.box_id for domain in domains])] = True
+            has[np.concatenate([domain.boxes.box_id for domain in domains])] = True
             seen &= has
         box_id = np.flatnonzero(seen)
         if not len(box_id):
@@ -195,7 +217,7 @@ class ColumnFiles(WeatherFileReader):
 
     def _month(
         self,
-        variables: Mapping[str, list[_Domain]],
+        variables: Mapping[str, list[Domain]],
         still: Mapping[str, Floats],
         levels: Floats,
         box_id: NDArray[np.int64],
@@ -206,7 +228,7 @@ class ColumnFiles(WeatherFileReader):
         values: dict[str, Floats] = {}
         lacking: dict[str, int] = {}
         for name in (*self.profiles, *self.surface):
-            found = _values(variables[name], box_id, times)
+            found = values_of(variables[name], box_id, times)
             known = np.isfinite(found)
             usable = known.any(axis=2) if self.gaps == "keep" else known.all(axis=2)
             lacking[name] = int(rows.size - usable.sum())
@@ -235,55 +257,3 @@ class ColumnFiles(WeatherFileReader):
             **{name: pl.Series(field[place]) for name, field in still.items()},
         }
         return pl.DataFrame(columns), int(rows.size - len(time))
-
-
-def _times(domains: Sequence[_Domain]) -> NDArray[np.datetime64]:
-    return np.unique(np.concatenate([domain.targets.time for domain in domains if domain.targets is not None]))
-
-
-def _values(domains: Sequence[_Domain], box_id: NDArray[np.int64], times: NDArray[np.datetime64] | None) -> Floats:
-    """(times, boxes, levels) float32 of a variable in its table unit; the first domain that has a value gives it."""
-    result: Floats | None = None
-    for domain in domains:
-        inside = np.isin(domain.points.box_id, box_id)
-        columns = np.searchsorted(box_id, domain.points.box_id[inside])
-        found = _read(domain, inside, times)
-        if result is None:
-            result = np.full((found.shape[0], len(box_id), found.shape[2]), np.nan, np.float32)
-        held = result[:, columns]
-        result[:, columns] = np.where(np.isnan(held), found, held)
-    assert result is not None
-    return result
-
-
-def _read(domain: _Domain, inside: NDArray[np.bool_], times: NDArray[np.datetime64] | None) -> Floats:
-    """(times, the domain's boxes, levels) float32, NaN at times that the domain's files do not have."""
-    depth = 1 if domain.levels is None else len(domain.levels[0])
-    result = np.zeros((1 if times is None else len(times), int(inside.sum()), depth), np.float32)
-    count, per_time = np.zeros(len(result), dtype=int), np.ones(len(result), dtype=int)
-    for number, field in enumerate(domain.fields):
-        if times is None or domain.targets is None:
-            record, place = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
-            if number:
-                break
-        else:
-            mine = (domain.targets.records.file == number) & np.isin(domain.targets.time, times)
-            record, place = domain.targets.records.record[mine], np.searchsorted(times, domain.targets.time[mine])
-            per_time[place] = domain.targets.per_time[mine]
-        levels = None if domain.levels is None else domain.levels[number]
-        order = np.argsort(record)
-        conversion = field.conversion(FIELDS)
-        for part in np.array_split(order, max(1, -(-len(order) // domain.points.records_at_once(depth)))):
-            if not len(part):
-                continue
-            values = field.values(record[part], domain.points.rows, domain.points.columns, levels)
-            boxed = domain.points.of(values)[:, :, inside].transpose(0, 2, 1)
-            boxed = boxed * np.float32(conversion.factor) + np.float32(conversion.offset)
-            if (per_time[place[part]] == 1).all():
-                result[place[part]] = boxed
-            else:
-                np.add.at(result, place[part], boxed)
-            np.add.at(count, place[part], 1)
-    result /= per_time.astype(np.float32)[:, None, None]
-    result[count != per_time] = np.nan
-    return result

@@ -88,7 +88,7 @@ class RainFields:
         columns, rows = self.columns.stop - self.columns.start, self.rows.stop - self.rows.start
         per_interval = self.intervals.plus.shape[1]
         row_bytes = columns * members * 4
-        stored_times, stored_rows = first.chunk()
+        stored_times, _, stored_rows = first.chunk()
         # A chunk is decompressed whole: better fewer rows of all its times than to read it once for each time.
         at_once = max(1, min(BLOCK_BYTES // (row_bytes * rows), 4096))
         tall = rows
@@ -152,6 +152,9 @@ class RainFields:
 
     def _checked(self, block: Block) -> Block:
         fields = block.fields
+        # Read as whole numbers, floats from 0 up are in order, and negative ones and NaN lie above all of them.
+        if fields.view(np.uint32).max() <= np.float32(self.limits.highest).view(np.uint32):
+            return block
         lowest, highest = fields.min(), fields.max()
         gaps = bool(np.isnan(lowest))
         if gaps:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.bands import EDGES
+from views_dagster.precipitation.box_matching import require_not_coarser
 from views_dagster.precipitation.box_sums import BoxRain, BoxSums, Coarsener, rain_of
 from views_dagster.precipitation.boxes import month_of_times
 from views_dagster.precipitation.coarsening import coarsener
@@ -25,7 +26,6 @@ from views_dagster.precipitation.weather_files import WeatherField, opened, prov
 from views_dagster.sources.base import RawMonths
 
 _KEYS: Final = ("valid_time", "box_id")
-_COARSER: Final = 1.01
 
 
 class _Rain(WeatherFileReader, ABC):
@@ -77,7 +77,7 @@ class _Rain(WeatherFileReader, ABC):
     def _read(
         self, first: int, last: int, dimension: str | None, edges: tuple[float, ...], rows: "_Rows"
     ) -> tuple[pl.DataFrame, dict[str, int], dict[str, str]]:
-        """Rows of all domains, what was repaired, and where they came from."""
+        """Rows of all domains by time and box, what was repaired, and where they came from."""
         frames: list[pl.DataFrame] = []
         repairs = {"times_missing": 0, "intervals_incomplete": 0, "values_of_older_runs": 0, "negatives_set_to_0": 0}
         read_from: list[WeatherField] = []
@@ -150,7 +150,7 @@ class _Rain(WeatherFileReader, ABC):
                 "valid_time": pl.Series(np.repeat(times, len(made.box_id))).cast(pl.Datetime("us")),
                 "box_id": pl.Series(np.tile(made.box_id, len(times))),
             }
-            members = len(sums.rain) // len(times)
+            members = len(sums.total) // len(times)
             yield pl.DataFrame(keys | rows(rain_of(sums, self.max_missing), members))
 
 
@@ -185,22 +185,13 @@ class RainFiles(_Rain):
                 has no time.
         """
         frame, repairs, read_from = self._read(first, last, None, self.edges, _fraction_rows)
-        return RawMonths(frame=frame.sort(*_KEYS), repairs=repairs, provenance=read_from)
+        return RawMonths(frame=frame, repairs=repairs, provenance=read_from)
 
     def _variables(self) -> Sequence[tuple[FileVariable, str | None]]:
         return [(self.rain, None)]
 
     def _check_file(self, field: WeatherField) -> None:
-        if field.latitude.ndim > 1:
-            return
-        for what, cells, box in zip(
-            ("latitude", "longitude"), (field.latitude, field.longitude), self.grid.steps, strict=True
-        ):
-            if (cell := float(np.median(np.abs(np.diff(cells))))) > box * _COARSER:
-                raise SourceError(
-                    f"{field.path}: cells of {cell:g} degrees of {what} are larger than the boxes, {box:g}; there is "
-                    "nothing to take fractions of: use larger boxes, or finer rain"
-                )
+        require_not_coarser(self.grid, field, "there is nothing to take fractions of: use larger boxes, or finer rain")
 
 
 class MemberFiles(_Rain):
@@ -222,7 +213,7 @@ class MemberFiles(_Rain):
             SourceError: as in `RainFiles.read`, or the files have another number of members.
         """
         frame, repairs, read_from = self._read(first, last, self.dimension, (), _member_rows)
-        return RawMonths(frame=frame.drop("missing").sort(*_KEYS), repairs=repairs, provenance=read_from)
+        return RawMonths(frame=frame.drop("missing"), repairs=repairs, provenance=read_from)
 
     def _variables(self) -> Sequence[tuple[FileVariable, str | None]]:
         return [(self.rain, self.dimension)]

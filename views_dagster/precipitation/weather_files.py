@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -104,11 +104,12 @@ class WeatherField:
             values = np.where(values == np.float32(self.missing_value), np.float32(np.nan), values)
         return values
 
-    def chunk(self) -> tuple[int, int]:
-        """Records and rows that are stored together."""
+    def chunk(self) -> tuple[int, int, int]:
+        """Records, levels or members, and rows that are stored together."""
         stored = self.array.encoding.get("preferred_chunks") or {}
         time = self.axes.times[-1] if self.axes.times else None
-        return int(stored.get(time, 1)) if time else 1, int(stored.get(self.axes.y, 1))
+        records, extra, rows = (int(stored.get(name, 1)) for name in (time, self.axes.extra, self.axes.y))
+        return records, extra, rows
 
 
 @contextmanager
@@ -130,12 +131,13 @@ def opened(
         domains: list[list[WeatherField]] = []
         for entry in variable.entries:
             fields = [_open(path, variable, entry, extra, Path(index), stack) for path in paths(entry.files, months)]
-            for field in fields[1:]:
+            for number, field in enumerate(fields):
                 if not field.same_grid(fields[0]):
                     raise SourceError(
                         f"{field.path}: the grid changed: expected that of {fields[0].path}, "
                         f"{_described(fields[0])}, found {_described(field)}; list files of different grids apart"
                     )
+                fields[number] = replace(field, latitude=fields[0].latitude, longitude=fields[0].longitude)
             same = next((domain for domain in domains if domain[0].same_grid(fields[0])), None)
             if same is None:
                 domains.append(fields)
@@ -182,6 +184,8 @@ def provenance(fields: Sequence[WeatherField]) -> dict[str, str]:
 def _open(
     path: str, variable: FileVariable, moved: MovedFiles, extra: str | None, index: Path, stack: ExitStack
 ) -> WeatherField:
+    import xarray as xr
+
     dataset = stack.enter_context(_dataset(path, variable, index))
     if variable.variable not in dataset.variables:
         held = ", ".join(str(name) for name in dataset.data_vars) or _held_by_grib(path)
@@ -205,7 +209,8 @@ def _open(
     coordinate = array[axes.extra] if axes.extra is not None and axes.extra in array.coords else None
     return WeatherField(
         path=path,
-        array=array.reset_coords(drop=True),
+        # Years of half-hourly files are tens of thousands: none keeps coordinates of its own.
+        array=xr.DataArray(array.variable, name=array.name),
         axes=axes,
         latitude=latitude + moved.latitude,
         longitude=longitude + moved.longitude,
@@ -243,7 +248,14 @@ def _dataset(path: str, variable: FileVariable, index: Path) -> "xr.Dataset":
             return xr.open_dataset(
                 path, engine=kind, decode_timedelta=False, cache=False, consolidated=_is_consolidated(path)
             )
-        return xr.open_dataset(path, engine=kind, decode_timedelta=False, cache=False, group=variable.group)
+        return xr.open_dataset(
+            path,
+            engine=kind,
+            decode_timedelta=False,
+            cache=False,
+            group=variable.group,
+            create_default_indexes=False,
+        )
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise SourceError(f"{path} cannot be read as {kind}: {error}") from error
 

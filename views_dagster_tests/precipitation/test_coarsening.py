@@ -154,7 +154,7 @@ def test_parts_of_a_field_add_up_to_the_whole(curved: bool) -> None:
     parts = BoxSums.plus(
         made.sums(np.ascontiguousarray(cut[:, :11])), made.sums(np.ascontiguousarray(cut[:, 11:]), row=11)
     )
-    for name in ("observed", "above", "rain", "highest"):
+    for name in ("observed", "above", "total", "highest"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-5), name
 
 

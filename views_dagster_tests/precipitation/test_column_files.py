@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from views_dagster.calendar import from_key
 from views_dagster.errors import SourceError
 from views_dagster.precipitation.column_files import ColumnFiles
+from views_dagster.precipitation.file_variables import FileVariable
 from views_dagster.precipitation.rain_files import MemberFiles, RainFiles
+from views_dagster.precipitation.weather_files import opened
 from views_dagster.sources.base import RawMonths
 from views_dagster_tests.precipitation.weather_worlds import (
     LATITUDES,
@@ -415,3 +417,14 @@ def test_the_examples_are_settings_of_readers() -> None:
         written = yaml.safe_load((examples / name).read_text())
         grids = {kinds[entry["kind"]].model_validate(entry).grid for entry in written.values()}
         assert len(grids) == 1
+
+
+def test_files_of_one_grid_share_their_coordinates(folder: Path) -> None:
+    """Years of half-hourly rain are fifty thousand files, and a global grid's coordinates 40 kilobytes."""
+    variable = FileVariable(files=f"{folder}/sp_*.nc", variable="sp")
+    with opened(variable, None) as domains:
+        first, second = domains[0]
+        assert first.path != second.path
+        assert first.latitude is second.latitude
+        assert first.longitude is second.longitude
+        assert not second.array.coords
