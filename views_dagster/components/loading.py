@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 from dagster.components.core.component_tree import ComponentTreeException
 from pydantic import TypeAdapter
 
@@ -31,7 +32,9 @@ def load_catalogue(project: Path) -> dg.Definitions:
     catalogue = dg.ComponentTree.for_project(project).defs_module_path
     check_catalogue(catalogue)
     try:
-        defs = dg.load_from_defs_folder(path_within_project=project)
+        # Outside a code server Dagster would ask its database anew for each entry whether something is loaded besides.
+        with DefinitionsLoadContext.scoped(DefinitionsLoadContext.get()):
+            defs = dg.load_from_defs_folder(path_within_project=project)
     except ComponentTreeException as error:
         # Dagster wraps what an entry raises in pictures of the whole catalogue; the reader needs the cause alone.
         cause: BaseException | None = error
