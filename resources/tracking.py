@@ -122,19 +122,11 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
     @contextmanager
     def _answering(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
         """Within, the parent run has begun, and what MLflow refuses is told with its remedy."""
-        from mlflow import MlflowException
-
-        try:
+        lost = "did not keep the record of this step, so nothing of the step is stored"
+        remedy = "; then run the step again, or the run from its failure"
+        with _told(self.tracking_uri, lost, remedy):
             self._start_parent(context)
             yield
-        except MlflowException as error:
-            shown = _without_password(self.tracking_uri)
-            said = " ".join(str(error).replace(self.tracking_uri, shown).split())[:500]
-            raise PlatformError(
-                f"MLflow at {shown} did not keep the record of this step, so nothing of the step is stored: {said}\n"
-                "Check MLFLOW_TRACKING_URI, that the server runs and that it lets us in; then run the step again, or "
-                "the run from its failure"
-            ) from None
 
     def _start_parent(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
         if self._parent is not None:
@@ -165,14 +157,31 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
         if self._parent is not None:
             failures = dg.DagsterEventType.STEP_FAILURE
             failed = context.run_id and context.instance and context.instance.all_logs(context.run_id, of_type=failures)
-            self._parent.end_run("FAILED" if failed else "FINISHED")
-            self._parent = None
+            parent, self._parent = self._parent, None
+            with _told(self.tracking_uri, "was not told that the run has ended, and keeps showing it as running"):
+                parent.end_run("FAILED" if failed else "FINISHED")
+
+
+@contextmanager
+def _told(tracking_uri: str, trouble: str, remedy: str = "") -> Iterator[None]:
+    """Within, MLflow's errors become a PlatformError that has the trouble, what to check, and no password."""
+    from mlflow import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        shown = _without_password(tracking_uri)
+        said = " ".join(str(error).replace(tracking_uri, shown).split())[:500]
+        raise PlatformError(
+            f"MLflow at {shown} {trouble}: {said}\n"
+            f"Check MLFLOW_TRACKING_URI, that the server runs and that it lets us in{remedy}"
+        ) from None
 
 
 def _without_password(uri: str) -> str:
-    """The URI without what stands before the host's name."""
+    """The URI without what stands before the host's name, if it has one: the path of a file may have an @."""
     scheme, found, rest = uri.partition("://")
-    return uri if not found else f"{scheme}://{rest.rpartition('@')[2]}"
+    return uri if not found or rest.startswith("/") else f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 @contextmanager

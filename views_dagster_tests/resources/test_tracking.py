@@ -4,13 +4,14 @@ import json
 import socket
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import pytest
 
-from resources.tracking import Tracking
+from resources.tracking import Tracking, _without_password
 from views_dagster.calendar import from_key
 from views_dagster.components.artifact_rows import model_files
 from views_dagster.errors import PlatformError
@@ -176,12 +177,16 @@ def test_a_trial_that_is_told_of_again_has_one_run(tmp_path: Path) -> None:
     assert all(run.data.metrics == {"score": 2.0} for run in runs)
 
 
+def port_of_nobody(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
 def test_a_server_that_is_away_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = port_of_nobody(monkeypatch)
 
     @dg.op
     def told(context: dg.OpExecutionContext, tracking: Tracking) -> None:
@@ -203,3 +208,29 @@ def test_a_server_that_is_away_is_named_with_the_remedy(monkeypatch: pytest.Monk
     assert f"MLflow at http://127.0.0.1:{port} did not keep the record of this step" in said
     assert "Check MLFLOW_TRACKING_URI" in said
     assert "planted" not in said
+
+
+def test_a_server_that_goes_before_the_run_ends_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    address = f"127.0.0.1:{port_of_nobody(monkeypatch)}"
+    uri = f"http://someone:planted@{address}"
+    tracking = Tracking(tracking_uri=uri)
+    tracking._parent = SimpleNamespace(end_run=lambda status: mlflow.MlflowClient(uri).set_terminated("1", status))
+    with pytest.raises(PlatformError) as raised:
+        tracking.teardown_after_execution(dg.build_init_resource_context())
+    said = "".join(traceback.format_exception(raised.value))
+    assert f"MLflow at http://{address} was not told that the run has ended" in said
+    assert "planted" not in said
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://someone:pass@word@server:5000/mlflow", "http://server:5000/mlflow"),
+        ("http://server:5000", "http://server:5000"),
+        ("sqlite:////home/someone@example.org/mlflow.db", "sqlite:////home/someone@example.org/mlflow.db"),
+    ],
+)
+def test_a_uri_is_shown_without_its_password_alone(uri: str, shown: str) -> None:
+    assert _without_password(uri) == shown
