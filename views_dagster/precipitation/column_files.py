@@ -41,7 +41,7 @@ _FIXED: Final = ("month_id", "valid_time", "box_id", "latitude", "longitude", "l
 
 
 class ColumnFiles(WeatherFileReader):
-    """Columns from NetCDF, Zarr or GRIB files whose grid is the lattice of boxes."""
+    """Columns from NetCDF, Zarr or GRIB files whose points are the centres of the boxes, or finer."""
 
     kind: Literal["column_files"] = "column_files"
     level: LevelSettings = Field(description="The dimension of levels in the files, and its unit.")
@@ -138,8 +138,8 @@ class ColumnFiles(WeatherFileReader):
                             expected = expected or (levels, field.path)
                             require_same_levels(field, levels, *expected, self.level.unit)
                     targets = None
+                    self._require_means(fields[0], over_time=self.average and months is not None)
                     if months is not None:
-                        self._require_means(fields[0])
                         targets, passed_over = self._targets(fields, first, last)
                         older += passed_over
                     domains.append(Domain(fields, self._boxes_in(fields[0]), positions, targets))
@@ -188,10 +188,10 @@ class ColumnFiles(WeatherFileReader):
             return points_of_boxes(self.grid, field)
         return means_of_boxes(self.grid, field, self.max_missing)
 
-    def _require_means(self, field: WeatherField) -> None:
+    def _require_means(self, field: WeatherField, *, over_time: bool) -> None:
         """SourceError where the values would be averaged and are directions."""
-        if (self.regrid or self.average) and field.conversion(FIELDS).unit == "degree":
-            asked = " and ".join(["`regrid`"] * bool(self.regrid) + ["`average`"] * self.average)
+        if (self.regrid or over_time) and field.conversion(FIELDS).unit == "degree":
+            asked = " and ".join(["`regrid`"] * bool(self.regrid) + ["`average`"] * over_time)
             raise SourceError(
                 f"{field.path}: variable {field.array.name} is in {field.units}, and {asked} would average it: the "
                 "mean of 350 and 10 degrees is not 180; give the components of the wind"

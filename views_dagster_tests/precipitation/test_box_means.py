@@ -194,6 +194,20 @@ def test_directions_have_no_mean(folder: Path, changes: dict[str, Any]) -> None:
         read(folder, surface={"direction": files}, **({"profiles": on_boxes(folder)} if where else {}), **changes)
 
 
+def test_directions_that_do_not_change_have_no_mean_over_the_box_either(folder: Path) -> None:
+    dataset("aspect", fine(3), "degrees").to_netcdf(folder / "aspect.nc")
+    static = {"aspect": {"files": f"{folder}/aspect.nc", "variable": "aspect"}}
+    with pytest.raises(SourceError, match=r"aspect is in degrees, and `regrid` would average"):
+        read(folder, static=static)
+    # The mean over time is not taken of what has none.
+    dataset("aspect", fine(3)[:2, :3], "degrees", latitude=[49.0, 48.0], longitude=[-1.0, 0.0, 1.0]).to_netcdf(
+        folder / "aspect.nc"
+    )
+    daily: dict[str, Any] = {"regrid": None, "average": True, "time_step": "1d", "surface": {}}
+    frame, _ = read(folder, static=static, profiles=on_boxes(folder), **daily)
+    assert frame["aspect"].max() == pytest.approx(fine(3)[:2, :3].max())
+
+
 def on_boxes(folder: Path) -> dict[str, Any]:
     values = fine(1, 6, 3)[..., :2, :3]
     dataset("t", values, "K", latitude=[49.0, 48.0], longitude=[-1.0, 0.0, 1.0]).to_netcdf(folder / "boxes.nc")
