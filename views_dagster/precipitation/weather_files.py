@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ from views_dagster.errors import SourceError
 from views_dagster.precipitation.boxes import wrapped
 from views_dagster.precipitation.file_clocks import bounds_of
 from views_dagster.precipitation.file_coordinates import Axes, axes_of, record_times, with_coordinates
+from views_dagster.precipitation.file_formats import held_by_grib, opened_file
 from views_dagster.precipitation.file_variables import GRIB_KEYS, FileVariable, MovedFiles, paths
-from views_dagster.precipitation.netcdf_files import held_groups, require_whole
+from views_dagster.precipitation.netcdf_files import held_groups
 from views_dagster.precipitation.units import Conversion, conversion
 
 if TYPE_CHECKING:
@@ -186,9 +187,9 @@ def _open(
 ) -> WeatherField:
     import xarray as xr
 
-    dataset = stack.enter_context(_dataset(path, variable, index))
+    dataset = stack.enter_context(opened_file(path, variable, index))
     if variable.variable not in dataset.variables:
-        held = ", ".join(str(name) for name in dataset.data_vars) or _held_by_grib(path)
+        held = ", ".join(str(name) for name in dataset.data_vars) or held_by_grib(path)
         groups = held_groups(path)
         inside = f" and the groups {', '.join(groups)}, one of which `group:` may name" if groups else ""
         raise SourceError(f"{path} has no variable {variable.variable}; it has {held or 'none'}{inside}")
@@ -224,62 +225,6 @@ def _open(
     )
 
 
-def _dataset(path: str, variable: FileVariable, index: Path) -> "xr.Dataset":
-    import xarray as xr
-
-    kind = _format(path)
-    if kind == "netcdf4":
-        require_whole(path)
-    try:
-        if kind == "grib":
-            keys = {name: value for name, value in variable.select.items() if name in GRIB_KEYS}
-            name = hashlib.sha256(path.encode()).hexdigest()[:16]
-            return xr.open_dataset(
-                path,
-                engine="cfgrib",
-                decode_timedelta=True,
-                backend_kwargs={
-                    "indexpath": str(index / f"{name}.{{short_hash}}.idx"),
-                    "filter_by_keys": {"cfVarName": variable.variable, **keys},
-                },
-            )
-        # None of the files' own variables is a duration: `hours` may be the unit of a sunshine duration.
-        if kind == "zarr":
-            return xr.open_dataset(
-                path, engine=kind, decode_timedelta=False, cache=False, consolidated=_is_consolidated(path)
-            )
-        return xr.open_dataset(
-            path,
-            engine=kind,
-            decode_timedelta=False,
-            cache=False,
-            group=variable.group,
-            create_default_indexes=False,
-        )
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise SourceError(f"{path} cannot be read as {kind}: {error}") from error
-
-
-def _format(path: str) -> Literal["grib", "netcdf4", "zarr"]:
-    if "://" in path or Path(path).is_dir():
-        return "zarr"
-    with open(path, "rb") as file:
-        head = file.read(8)
-    if head.startswith(b"GRIB"):
-        return "grib"
-    if head.startswith(b"CDF") or head == b"\x89HDF\r\n\x1a\n":
-        return "netcdf4"
-    raise SourceError(f"{path} is neither NetCDF nor GRIB, nor a Zarr store; fetch it again")
-
-
-def _is_consolidated(store: str) -> bool | None:
-    """Whether a local Zarr store has its metadata in one place; None, for xarray to find out, where it is elsewhere."""
-    if "://" in store:
-        return None
-    root = Path(store, "zarr.json")
-    return Path(store, ".zmetadata").exists() or (root.exists() and b"consolidated_metadata" in root.read_bytes())
-
-
 def _selected(array: "xr.DataArray", name: str, wanted: float | str, where: str) -> "xr.DataArray":
     if name not in array.coords:
         known = ", ".join(map(str, array.coords))
@@ -289,15 +234,6 @@ def _selected(array: "xr.DataArray", name: str, wanted: float | str, where: str)
     if len(at) != 1:
         raise SourceError(f"{where}: dimension {name} has no {wanted}, it has {held.tolist()[:20]}")
     return array.isel({name: int(at[0])}) if name in array.dims else array
-
-
-def _held_by_grib(path: str) -> str:
-    if _format(path) != "grib":
-        return ""
-    from cfgrib.messages import FileIndex, FileStream
-
-    index = FileIndex.from_fieldset(FileStream(path), index_keys=["cfVarName"])
-    return ", ".join(sorted(map(str, index.header_values["cfVarName"])))
 
 
 def _as_slice(positions: list[int]) -> slice | list[int]:
