@@ -28,6 +28,8 @@ LIMITS: Final = {
 """Of every connection, unless the URL sets them; as PostgreSQL's client library names them."""
 MAKING_TABLES: Final = 0x76696577
 """Key of the advisory lock of the one process that makes the tables; any number that nobody else takes."""
+PATIENCE: Final = 120
+"""Seconds that the others wait for it: where its machine went while it did, the server notices after hours."""
 
 
 class PostgresStorage(DagsterPostgresStorage):
@@ -56,8 +58,8 @@ def _one_at_a_time_where_empty(url: str) -> Iterator[str]:
     from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
     from dagster._core.storage.runs.schema import RunStorageSqlMetadata
     from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
-    from sqlalchemy import create_engine, func, inspect, make_url, select
-    from sqlalchemy.exc import ArgumentError, DBAPIError
+    from sqlalchemy import create_engine, func, inspect, make_url, select, text
+    from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
     from sqlalchemy.pool import NullPool
 
     needed = {
@@ -76,15 +78,26 @@ def _one_at_a_time_where_empty(url: str) -> Iterator[str]:
             "VIEWS_POSTGRES_URL is no database URL; write it as postgresql://user:password@host:5432/database, with "
             "special characters of the password percent-encoded"
         ) from None
+    where = f"{parts.host}:{parts.port or 5432}/{parts.database}"
     try:
         connection = create_engine(parts, poolclass=NullPool).connect()
     except DBAPIError as error:
-        where, said = f"{parts.host}:{parts.port or 5432}/{parts.database}", " ".join(str(error.orig).split())
+        said = " ".join(str(error.orig).split())
         raise StorageError(
             f"Dagster's database {where} cannot be reached: {said}; check host, port, user, "
             "password and database in VIEWS_POSTGRES_URL, and that the server runs and lets this machine in"
         ) from None
     with connection:
         if not needed <= set(inspect(connection).get_table_names()):
-            connection.execute(select(func.pg_advisory_xact_lock(MAKING_TABLES)))
+            connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+            try:
+                connection.execute(select(func.pg_advisory_xact_lock(MAKING_TABLES)))
+            except OperationalError:
+                raise StorageError(
+                    f"Dagster's database {where} lacks tables, and another process that should be making them has not "
+                    f"done so for {PATIENCE} seconds; end its session (pg_stat_activity shows it), then start again"
+                ) from None
+            if needed <= set(inspect(connection).get_table_names()):
+                # Others wait: nothing is left to make.
+                connection.rollback()
         yield parts.render_as_string(hide_password=False)

@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import create_engine, func, inspect, select
 from sqlalchemy.pool import NullPool
 
+from resources import postgres
 from resources.postgres import MAKING_TABLES, PostgresStorage
+from views_dagster.errors import StorageError
 
 TOGETHER = 8
 
@@ -43,3 +45,11 @@ def test_only_an_empty_database_is_waited_for(postgres_url: str) -> None:
         with engine.connect() as other:
             other.execute(select(func.pg_advisory_xact_lock(MAKING_TABLES)))
             assert pool.submit(storage, postgres_url).result(timeout=60)
+
+
+def test_a_maker_of_tables_that_never_ends_is_an_error(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "PATIENCE", 1)
+    with create_engine(postgres_url, poolclass=NullPool).connect() as other:
+        other.execute(select(func.pg_advisory_xact_lock(MAKING_TABLES)))
+        with pytest.raises(StorageError, match=r"lacks tables, and another process .* for 1 seconds; end its session"):
+            storage(postgres_url)
