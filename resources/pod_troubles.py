@@ -107,6 +107,6 @@ def refusal(error: BaseException) -> str:
         401: "The service account's token is not accepted: check service_account_name of the run launcher",
         403: "Give the service account the rights in the chart's role, or the namespace a larger quota",
         404: "There is no such namespace: check job_namespace of the run launcher",
-        422: "Mend compute of the model, or what the deployment sets for all steps",
+        422: "Mend what the deployment sets for its pods, or for a step compute of its model",
     }.get(error.status, "Check the API server's health")
     return f"the Kubernetes API server answered {error.status} {error.reason}: {error.body}. {remedy}"
