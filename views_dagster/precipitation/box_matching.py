@@ -111,7 +111,7 @@ def _positions(
     if not len(at):
         raise SourceError(f"{where} has none of the grid's {what}: {expected}; correct `grid`, or fetch the domain")
     if (np.abs(number[at] - found) > OFF_LATTICE).any() or (np.diff(found) != 1).any():
-        finer = float(np.median(np.abs(np.diff(number)))) < 1 - OFF_LATTICE
+        finer = len(number) > 1 and float(np.median(np.abs(np.diff(number)))) < 1 - OFF_LATTICE
         remedy = (
             "they are closer together than boxes: for means over the boxes set `regrid: conservative`, for a finer "
             "lattice correct `grid`"

@@ -179,6 +179,14 @@ def test_without_the_setting_finer_columns_are_an_error_that_names_it(folder: Pa
         read(folder, regrid=None)
 
 
+def test_a_single_row_beside_the_boxes_is_an_error(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    values = fine(1, 6, 3)[..., :1, :3]
+    dataset("t", values, "K", latitude=[48.2], longitude=[-1.0, 0.0, 1.0]).to_netcdf(folder / "t.nc")
+    with pytest.raises(SourceError, match=r"expected 48, found 48\.2; correct `grid`, or bring the file to it"):
+        read(folder, regrid=None, grid={**GRID, "rows": 1})
+    assert not [warning for warning in recwarn if "empty slice" in str(warning.message)]
+
+
 def test_columns_coarser_than_the_boxes_are_an_error(folder: Path) -> None:
     with pytest.raises(SourceError, match=r"z\.nc: cells of 1 degrees of latitude are larger than the boxes, 0\.5"):
         read(folder, grid={"latitude": 48.0, "longitude": -1.0, "step": 0.5, "rows": 2, "columns": 3})
