@@ -133,8 +133,12 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
             return
         import mlflow
         from dagster_mlflow.resources import MlFlow
+        from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
         mlflow.set_tracking_uri(self.tracking_uri)
+        if self.tracking_uri != _without_password(self.tracking_uri):
+            # MLflow prints the address of every run that ends.
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
         with _first_use(self.tracking_uri):
             if mlflow.get_experiment_by_name(self.experiment) is None:
                 try:
