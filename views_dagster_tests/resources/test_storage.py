@@ -310,6 +310,14 @@ def test_a_month_whose_file_is_lost_is_named_and_can_be_made_again(world: World)
     assert world.store.months("features/sums") == {122}
 
 
+def test_what_was_made_from_the_same_rows_before_they_were_made_again_is_not_older(world: World) -> None:
+    world.run(NUMBERS, "1990-01")
+    world.run(SUMS, "1990-01")
+    world.run(NUMBERS, "1990-01")
+    made_from = ancestry(world.instance, {"features/sums"}, "1990-01")
+    assert made_from["raw/numbers"]["table_version"] > made_from["features/sums"]["read"]["raw/numbers"]["version"]
+
+
 def test_what_was_made_from_an_older_vintage_is_refused(world: World) -> None:
     world.run(NUMBERS, "1990-01")
     world.run(SUMS, "1990-01")
